@@ -1,0 +1,244 @@
+"""``spin-rl data``: make, look at and check datasets; train the policies that they are collected with."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from spin_rl.platform.datasets import DatasetMetadata, OfflineDataset
+
+app = typer.Typer(no_args_is_help=True, help="Datasets, and the behaviour policies that they are collected with.")
+console = Console()
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Task, such as cheetah-run.")]
+LevelName = Annotated[str, typer.Argument(metavar="LEVEL", help="Level, such as medium-expert.")]
+Bins = Annotated[int, typer.Option(help="Choices per action dimension.")]
+RootPath = Annotated[
+    str | None,
+    typer.Option("--root", help="Where datasets lie: a folder or any fsspec location.", envvar="SPIN_RL_DATA"),
+]
+Version = Annotated[int | None, typer.Option(help="Version of the dataset; the newest by default.")]
+Policies = Annotated[Path | None, typer.Option(help="Folder of behaviour policies; the shipped ones by default.")]
+Storage = Annotated[Path, typer.Option(help="Where results lie.", envvar="SPIN_RL_STORAGE")]
+
+
+def progress_bar() -> Progress:
+    """A bar with the share done, the time and the time left."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+@app.command("list")
+def list_(root: RootPath = None, policies: Policies = None) -> None:
+    """The datasets that are there, and those that could be made."""
+    from spin_rl.envs import tasks
+    from spin_rl.envs.behaviour.library import list_cards
+    from spin_rl.platform.datasets import default_root, list_datasets
+    from spin_rl.platform.datasets.levels import LEVELS
+
+    there = list_datasets(root)
+    table = Table("dataset", "transitions", "episodes", "return", "seed", "digest", title=root or default_root())
+    for metadata in there:
+        returns = f"{metadata.returns.mean:.1f} ± {metadata.returns.std:.1f}"
+        sizes = f"{metadata.transitions:,}", f"{metadata.episodes:,}"
+        table.add_row(metadata.key, *sizes, returns, str(metadata.seed), metadata.digest[:12])
+    console.print(table if there else f"No datasets in {root or default_root()}.")
+
+    trained = {(card.task, card.bins, card.level): card for card in list_cards(policies)}
+    table = Table("task", "bins", "levels that can be made", "behaviour policies", title="To make: spin-rl data make")
+    for name, bins in tasks():
+        mine = {"random"} | {level for task, its_bins, level in trained if (task, its_bins) == (name, bins)}
+        levels = [level for level, behaviours in LEVELS.items() if mine.issuperset(behaviours)]
+        cards = [trained[name, bins, level] for level in sorted(mine - {"random"})]
+        said = ", ".join(f"{card.level} {card.return_mean:.0f} ± {card.return_std:.0f}" for card in cards)
+        table.add_row(name, str(bins), ", ".join(levels), said)
+    console.print(table)
+
+
+@app.command()
+def make(
+    task: TaskName,
+    level: LevelName,
+    size: Annotated[int | None, typer.Option(help="Transitions; the paper's number by default.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
+    bins: Bins = 3,
+    epsilon: Annotated[float, typer.Option(help="Probability that a sub-action is drawn uniformly.")] = 0.0,
+    workers: Annotated[int | None, typer.Option(help="Ray tasks side by side (one per CPU); 0: without Ray.")] = None,
+    root: RootPath = None,
+    policies: Policies = None,
+) -> None:
+    """Collect a dataset with behaviour policies. What was collected before a kill is kept."""
+    from spin_rl.envs import get_task
+    from spin_rl.platform.datasets.collect import make_dataset
+    from spin_rl.platform.datasets.levels import SIZES, check_level
+
+    problem = get_task(task, bins)
+    check_level(level)
+    with progress_bar() as progress:
+        bar = progress.add_task(f"collecting {problem.key}/{level}", total=None)
+        made = make_dataset(
+            problem,
+            level,
+            SIZES[level] if size is None else size,
+            seed=seed,
+            root=root,
+            epsilon=epsilon,
+            workers=workers,
+            policies=policies,
+            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+        progress.update(bar, visible=not made.found)
+    console.print(f"{'Found' if made.found else 'Made'} {made.location}")
+    _describe(made.metadata)
+
+
+@app.command()
+def inspect(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = None, root: RootPath = None) -> None:
+    """Shapes, returns, and how the actions are distributed."""
+    metadata = _metadata(task, level, bins, root, version)
+    _describe(metadata)
+    dataset = _open(metadata, root)
+    from spin_rl.platform.datasets.inspect import action_counts, distinct_actions
+
+    counts = action_counts(dataset)
+    console.print(f"{distinct_actions(dataset):,} distinct joint actions in {len(dataset):,} transitions")
+    table = Table("sub-action", "choices", "share of each choice", title="Actions")
+    for index, row in enumerate(counts):
+        shares = row / row.sum()
+        bars = "".join(_BARS[round(float(share) / float(shares.max()) * 8)] for share in shares)
+        numbers = " ".join(f"{share:5.1%}" for share in shares) if len(row) <= 10 else ""
+        table.add_row(str(index), str(len(row)), f"{bars}  {numbers}")
+    console.print(table)
+
+
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+@app.command()
+def verify(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = None, root: RootPath = None) -> None:
+    """Read every value again and judge it: schema, order, ranges, finiteness, digests."""
+    from spin_rl.platform.datasets.reader import verify_dataset
+    from spin_rl.platform.datasets.store import Root
+
+    metadata = _metadata(task, level, bins, root, version)
+    with progress_bar() as progress:
+        bar = progress.add_task(f"verifying {metadata.key}", total=metadata.rows)
+        verify_dataset(metadata, Root(root), lambda rows: progress.advance(bar, rows))
+    console.print(f"{metadata.key} is whole: {metadata.transitions:,} transitions, digest {metadata.digest}")
+
+
+@app.command()
+def train_behaviour(
+    task: TaskName,
+    steps: Annotated[int, typer.Option(help="Environment steps, those of earlier sittings included.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
+    bins: Bins = 3,
+    storage: Storage = Path("results"),
+) -> None:
+    """Train a behaviour policy with online DecQN. A training that is there goes on from its checkpoint."""
+    import torch
+
+    from spin_rl.envs import get_task
+    from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
+    from spin_rl.platform.behaviour_curve import BehaviourCurve
+
+    torch.set_num_threads(1)  # the bits depend on it, and these networks gain little from more
+    problem = get_task(task, bins)
+    folder = storage / "behaviour" / problem.key / f"seed-{seed}"
+    trainer = DecQN(problem, DecQNConfig(seed=seed), folder)
+    with BehaviourCurve(storage, problem, seed, folder) as curve, progress_bar() as progress:
+        bar = progress.add_task(f"{problem.key}", total=steps)
+        for point in trainer.train(steps, lambda _: progress.update(bar, completed=trainer.step)):
+            curve.log(point)
+            returns = f"return {point.return_mean:.1f} ± {point.return_std:.1f}"
+            progress.update(bar, completed=point.step, description=f"{problem.key}, {returns}")
+    console.print(f"Curve and snapshots are in {folder}. Next: spin-rl data ship-behaviour {task} --bins {bins}")
+
+
+@app.command()
+def ship_behaviour(
+    task: TaskName,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    bins: Bins = 3,
+    level: Annotated[list[str] | None, typer.Option(help="Which to ship: medium, expert.")] = None,
+    episodes: Annotated[int, typer.Option(min=20, help="Episodes that a card's return is measured over.")] = 30,
+    storage: Storage = Path("results"),
+    policies: Policies = None,
+) -> None:
+    """Choose a medium and an expert policy from a training, measure them, write weights and cards."""
+    import torch
+
+    from spin_rl.envs import UserError, get_task
+    from spin_rl.envs.behaviour.library import SHIPPED, ship
+
+    torch.set_num_threads(1)
+    problem = get_task(task, bins)
+    levels = tuple(level or ("medium", "expert"))
+    if unknown := set(levels) - {"medium", "expert"}:
+        raise UserError(f"A level to ship is medium or expert, not {', '.join(sorted(unknown))}.")
+    folder = storage / "behaviour" / problem.key / f"seed-{seed}"
+    with console.status("measuring snapshots"):
+        cards = ship(
+            problem,
+            folder,
+            folder=policies,
+            levels=levels,
+            episodes=episodes,
+            on_measured=lambda line: console.print(line),
+        )
+    table = Table("level", "step", "return", "of the expert's", "normalized", title=str(policies or SHIPPED))
+    for card in cards:
+        returns = f"{card.return_mean:.1f} ± {card.return_std:.1f}"
+        table.add_row(
+            card.level, f"{card.steps:,}", returns, f"{card.expert_share:.0%}", f"{card.normalized_score:.1f}"
+        )
+    console.print(table)
+
+
+def _metadata(task: str, level: str, bins: int, root: str | None, version: int | None) -> "DatasetMetadata":
+    from spin_rl.platform.datasets import find_metadata
+
+    return find_metadata(task, level, bins=bins, root=root, version=version)
+
+
+def _open(metadata: "DatasetMetadata", root: str | None) -> "OfflineDataset":
+    from spin_rl.platform.datasets import open_dataset
+
+    with progress_bar() as progress:
+        bar = progress.add_task("verifying, once on this machine", total=metadata.rows, visible=False)
+        return open_dataset(
+            metadata.task,
+            metadata.level,
+            bins=metadata.bins,
+            root=root,
+            version=metadata.version,
+            on_rows=lambda rows: progress.update(bar, advance=rows, visible=True),
+        )
+
+
+def _describe(metadata: "DatasetMetadata") -> None:
+    table = Table(show_header=False, title=metadata.key)
+    table.add_row("transitions, episodes", f"{metadata.transitions:,}, {metadata.episodes:,}")
+    table.add_row("observation size", str(metadata.observation_size))
+    table.add_row("nvec", " ".join(map(str, metadata.nvec)))
+    for behaviour in metadata.behaviours:
+        returns = f"{behaviour.return_mean:.1f} ± {behaviour.return_std:.1f} over {behaviour.episodes:,} episodes"
+        table.add_row(behaviour.name, f"{returns} ({behaviour.policy}, epsilon {behaviour.epsilon:g})")
+    r = metadata.returns
+    quantiles = " · ".join(f"{value:.1f}" for value in (r.minimum, r.q05, r.q25, r.median, r.q75, r.q95, r.maximum))
+    table.add_row("returns: 0 5 25 50 75 95 100 %", quantiles)
+    if metadata.reference_random is not None:
+        table.add_row("reference: random, expert", f"{metadata.reference_random}, {metadata.reference_expert}")
+    table.add_row("seed, digest", f"{metadata.seed}, {metadata.digest}")
+    console.print(table)

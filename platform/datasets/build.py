@@ -1,0 +1,98 @@
+"""Writing a dataset: blocks of rows become parts, and metadata.json is written last."""
+
+import os
+import shutil
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from spin_rl.platform.datasets.metadata import SCHEMA, Behaviour, DatasetMetadata, Returns
+from spin_rl.platform.datasets.parts import PartWriter
+from spin_rl.platform.datasets.rows import Rows
+
+
+class Origin(NamedTuple):
+    """The policy that a stretch of episodes comes from."""
+
+    name: str
+    policy: str  # in words
+    policy_digest: str
+    epsilon: float
+
+
+def build_dataset(
+    folder: Path,
+    content: Sequence[tuple[Origin, Iterable[Rows]]],
+    *,
+    task: str,
+    bins: int,
+    level: str,
+    version: int,
+    nvec: tuple[int, ...],
+    observation_size: int,
+    requested_size: int,
+    seed: int,
+    reference_random: float | None,
+    reference_expert: float | None,
+) -> DatasetMetadata:
+    """Write a dataset into ``folder`` from blocks of whole episodes; ``Root.publish`` puts it in its place."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    spaces: dict[str, Any] = {"nvec": list(nvec), "observation_size": observation_size}
+    writer = PartWriter(folder, {"schema": SCHEMA, "task": task, "bins": bins, **spaces})
+    behaviours: list[Behaviour] = []
+    returns: list[np.ndarray] = []
+    for origin, blocks in content:
+        mine: list[np.ndarray] = []
+        transitions = 0
+        for rows in blocks:
+            writer.add(rows.numbered_from(sum(len(array) for array in returns + mine)))
+            mine.append(rows.returns())
+            transitions += int(rows.lengths().sum())
+        its = np.concatenate(mine)
+        returns.append(its)
+        behaviours.append(
+            Behaviour(
+                **origin._asdict(),
+                episodes=len(its),
+                transitions=transitions,
+                return_mean=float(its.mean()),
+                return_std=float(its.std()),
+            )
+        )
+    digest = writer.finish()
+    metadata = DatasetMetadata(
+        schema=SCHEMA,
+        task=task,
+        bins=bins,
+        level=level,
+        version=version,
+        nvec=nvec,
+        observation_size=observation_size,
+        transitions=sum(behaviour.transitions for behaviour in behaviours),
+        episodes=sum(behaviour.episodes for behaviour in behaviours),
+        requested_size=requested_size,
+        seed=seed,
+        behaviours=tuple(behaviours),
+        returns=Returns.of(np.concatenate(returns)),
+        reference_random=reference_random,
+        reference_expert=reference_expert,
+        versions=versions(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        parts=tuple(writer.parts),
+        digest=digest,
+    )
+    with (folder / "metadata.json").open("w") as file:
+        file.write(metadata.to_json())
+        file.flush()
+        os.fsync(file.fileno())
+    return metadata
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a dataset's content depends on."""
+    return {name: installed(name) for name in ("spin-rl", "numpy", "torch", "mujoco", "dm_control", "pyarrow")}

@@ -1,0 +1,225 @@
+"""Parquet parts: one column per dimension, floats byte-stream split, everything zstd.
+
+A column per dimension compresses better than a list column, and any tool that reads Parquet can use it.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spin_rl.envs.errors import UserError
+from spin_rl.platform.datasets.metadata import DatasetMetadata, Part
+from spin_rl.platform.datasets.rows import ContentDigest, Rows, join
+
+PART_ROWS = 100_000
+"""A part is closed at the first whole chunk of episodes that brings it to so many rows."""
+
+_ROW_GROUP = 32_768
+
+
+def part_schema(observation_size: int, sub_actions: int) -> pa.Schema:
+    """Columns of a part: episode, step, observation_0.., action_0.., reward, terminated."""
+    return pa.schema(
+        [("episode", pa.int64()), ("step", pa.int32())]
+        + [(f"observation_{index}", pa.float32()) for index in range(observation_size)]
+        + [(f"action_{index}", pa.int16()) for index in range(sub_actions)]
+        + [("reward", pa.float32()), ("terminated", pa.bool_())]
+    )
+
+
+def write_part(path: Path, rows: Rows) -> None:
+    """Write rows as one Parquet file that is on the disk when this returns; a kill leaves no file of this name."""
+    schema = part_schema(rows.observations.shape[1], rows.actions.shape[1])
+    columns = [rows.episode, rows.step, *rows.observations.T, *rows.actions.T, rows.rewards, rows.terminated]
+    table = pa.table([np.ascontiguousarray(column) for column in columns], schema=schema)
+    floats = [field.name for field in schema if field.type == pa.float32()]
+    unfinished = path.with_name(path.name + ".new")
+    with unfinished.open("wb") as file:
+        pq.write_table(
+            table,
+            file,
+            row_group_size=_ROW_GROUP,
+            compression="zstd",
+            compression_level=6,
+            use_dictionary=[name for name in schema.names if name not in floats],
+            use_byte_stream_split=floats,
+            write_page_checksum=True,
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+
+
+def read_part(file: str | Path | BinaryIO, name: str, observation_size: int, sub_actions: int) -> Rows:
+    """Read a part; its values are not judged yet.
+
+    Raises:
+        UserError: not a whole Parquet file or not of the expected columns; names the file and, where known, the rows.
+    """
+    try:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        schema = parquet.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{name} is no whole Parquet file ({_brief(error)}); {MAKE_AGAIN}") from error
+    expected = part_schema(observation_size, sub_actions)
+    if not schema.equals(expected):
+        raise UserError(f"{name} has other columns than its task: {_difference(schema, expected)}; {MAKE_AGAIN}")
+    blocks, first = [], 0
+    for group in range(parquet.num_row_groups):
+        count = parquet.metadata.row_group(group).num_rows
+        try:
+            blocks.append(_decode(parquet.read_row_group(group), observation_size, sub_actions))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            rows = f"rows {first} to {first + count - 1}"
+            raise UserError(f"{name} cannot be read at {rows} ({_brief(error)}); {MAKE_AGAIN}") from error
+        first += count
+    if not first:
+        raise UserError(f"{name} has no rows; {MAKE_AGAIN}")
+    return join(blocks)
+
+
+MAKE_AGAIN = "delete this dataset's folder and make it again (spin-rl data make)."
+
+
+def _decode(table: pa.Table, observation_size: int, sub_actions: int) -> Rows:
+    if any(column.null_count for column in table.columns):
+        raise ValueError("a value is missing")
+    columns = [column.to_numpy() for column in table.columns]
+    return Rows(
+        episode=columns[0],
+        step=columns[1],
+        observations=np.stack(columns[2 : 2 + observation_size], axis=1),
+        actions=np.stack(columns[2 + observation_size : 2 + observation_size + sub_actions], axis=1),
+        rewards=columns[-2],
+        terminated=columns[-1],
+    )
+
+
+def check_rows(rows: Rows, name: str, nvec: tuple[int, ...], first_episode: int) -> None:
+    """Judge every value of a part's rows.
+
+    Raises:
+        UserError: names the file, the row and what is wrong there.
+    """
+    new = np.flatnonzero(rows.step[1:] == 0) + 1  # rows that start an episode, but for the first
+    last = np.append(new, len(rows.step)) - 1  # rows that have only an observation
+    is_last = np.zeros(len(rows.step), bool)
+    is_last[last] = True
+    # the row after each row is its continuation, or the first of the next episode
+    follows = rows.episode[1:] == np.where(is_last[:-1], rows.episode[:-1] + 1, rows.episode[:-1])
+    follows &= rows.step[1:] == np.where(is_last[:-1], 0, rows.step[:-1] + 1)
+    before_last = np.append(is_last[1:], False) & ~is_last
+    choices = np.array(nvec)
+    checks = (
+        (~np.isfinite(rows.observations).all(1), "an observation that is not finite"),
+        (~np.isfinite(rows.rewards), "a reward that is not finite"),
+        (((rows.actions < 0) | (rows.actions >= choices)).any(1), f"an action outside of nvec {list(nvec)}"),
+        (np.append((rows.episode[0] != first_episode) | (rows.step[0] != 0), ~follows), "a step out of order"),
+        (is_last & (rows.step == 0), "an episode without a step"),
+        (rows.terminated & ~before_last, "a termination before the end of its episode"),
+        (is_last & ((rows.actions != 0).any(1) | (rows.rewards != 0)), "an action or reward after the last step"),
+    )
+    for wrong, what in checks:
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            at = f"row {row} (episode {rows.episode[row]}, step {rows.step[row]})"
+            raise UserError(f"{name} has {what} at {at}; {MAKE_AGAIN}")
+
+
+def read_verified(
+    metadata: DatasetMetadata,
+    open_part: Callable[[str], Any],
+    where: str,
+    on_rows: Callable[[int], None] | None = None,
+) -> Iterator[Rows]:
+    """All parts in order, verified: schema, order, ranges, finiteness, each part's digest, at the end the whole one.
+
+    Args:
+        metadata: the dataset's.
+        open_part: opens a part's file by its name.
+        where: the dataset's location, for messages.
+        on_rows: called with the number of rows just verified.
+
+    Raises:
+        UserError: names the file and the row.
+    """
+    whole = ContentDigest(metadata.identity)
+    episodes = total = 0
+    for part in metadata.parts:
+        name = f"{where}/{part.file}"
+        try:
+            file = open_part(part.file)
+        except FileNotFoundError as error:
+            raise UserError(f"{name} is missing; {MAKE_AGAIN}") from error
+        with file:
+            rows = read_part(file, name, metadata.observation_size, len(metadata.nvec))
+        check_rows(rows, name, metadata.nvec, episodes)
+        if len(rows.step) != part.rows or part_digest(rows) != part.digest:
+            raise UserError(
+                f"{name}, rows 0 to {len(rows.step) - 1}, is not the content that was written (digest); {MAKE_AGAIN}"
+            )
+        whole.update(rows)
+        episodes, total = int(rows.episode[-1]) + 1, total + len(rows.step)
+        if on_rows:
+            on_rows(len(rows.step))
+        yield rows
+    if whole.hexdigest() != metadata.digest or (episodes, total) != (metadata.episodes, metadata.rows):
+        raise UserError(f"{where}/metadata.json does not describe its parts (digest); {MAKE_AGAIN}")
+
+
+def part_digest(rows: Rows) -> str:
+    """Digest of one part's content."""
+    digest = ContentDigest({})
+    digest.update(rows)
+    return digest.hexdigest()
+
+
+class PartWriter:
+    """Writes blocks of whole episodes as parts of a folder and keeps the digest of all of them."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self._folder = folder
+        self._digest = ContentDigest(identity)
+        self._waiting: list[Rows] = []
+        self.parts: list[Part] = []
+
+    def add(self, rows: Rows) -> None:
+        self._waiting.append(rows)
+        if sum(len(block.step) for block in self._waiting) >= PART_ROWS:
+            self._flush()
+
+    def finish(self) -> str:
+        """Write what is left; returns the digest of the whole."""
+        self._flush()
+        return self._digest.hexdigest()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        rows = join(self._waiting)
+        self._waiting = []
+        name = f"part-{len(self.parts):05d}.parquet"
+        write_part(self._folder / name, rows)
+        self._digest.update(rows)
+        self.parts.append(Part(name, len(rows.step), part_digest(rows)))
+
+
+def _difference(found: pa.Schema, expected: pa.Schema) -> str:
+    missing = [name for name in expected.names if name not in found.names]
+    foreign = [name for name in found.names if name not in expected.names]
+    other = [n for n in found.names if n in expected.names and found.field(n).type != expected.field(n).type]
+    said = [
+        f"{what} {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+        for what, names in (("missing", missing), ("not expected", foreign), ("of another type", other))
+        if names
+    ]
+    return "; ".join(said) or "their order"
+
+
+def _brief(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

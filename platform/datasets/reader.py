@@ -1,0 +1,207 @@
+"""Opening a dataset: a memory-mapped Arrow copy, made and verified once per machine, shared by all of its processes."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from spin_rl.envs.catalogue import BINS, nvec_of, tasks
+from spin_rl.envs.errors import UserError
+from spin_rl.platform.datasets.metadata import DatasetMetadata
+from spin_rl.platform.datasets.parts import read_verified
+from spin_rl.platform.datasets.rows import Rows
+from spin_rl.platform.datasets.store import Root, find_metadata
+
+
+@dataclass(frozen=True)
+class OfflineDataset:
+    """A dataset in read-only memory maps.
+
+    Rows are observations; the transition at row k is (observations[k], actions[k], rewards[k], observations[k + 1],
+    terminated[k]). An episode of T steps is T + 1 rows, and the last of them starts no transition:
+
+        transitions   0  1  2     3  4        episode_offsets = [0, 3, 5]
+        rows          0  1  2  3  4  5  6     transitions     = [0, 1, 2, 4, 5]
+                      [ episode ] [ ep. ]
+    """
+
+    metadata: DatasetMetadata
+    observations: NDArray[np.float32]  # (rows, S)
+    actions: NDArray[np.int16]  # (rows, N)
+    rewards: NDArray[np.float32]  # (rows,)
+    terminated: NDArray[np.bool_]  # (rows,)
+    transitions: NDArray[np.int32]  # (transitions,) row of each
+    episode_offsets: NDArray[np.int64]  # (episodes + 1,) into transitions
+
+    @property
+    def meta(self) -> DatasetMetadata:
+        return self.metadata
+
+    def __len__(self) -> int:
+        """Number of transitions."""
+        return len(self.transitions)
+
+    def returns(self) -> NDArray[np.float64]:
+        """Undiscounted return of each episode (episodes,)."""
+        # transition t of episode e lies at row t + e; the row between two episodes has reward 0
+        starts = self.episode_offsets[:-1] + np.arange(len(self.episode_offsets) - 1)
+        return np.add.reduceat(self.rewards, starts, dtype=np.float64)
+
+
+def open_dataset(
+    task: str,
+    level: str,
+    *,
+    bins: int = BINS,
+    root: str | Path | None = None,
+    version: int | None = None,
+    on_rows: Callable[[int], None] | None = None,
+) -> OfflineDataset:
+    """Open a dataset for training.
+
+    The first opening on a machine verifies every value and writes the Arrow copy, under a lock; later ones only map it.
+
+    Args:
+        task: name of the task.
+        level: name of the level.
+        bins: choices per action dimension.
+        root: where datasets lie, a folder or any fsspec location; ``SPIN_RL_DATA`` or ``./data`` by default.
+        version: the newest by default.
+        on_rows: called with the number of rows just verified, if the copy has to be made.
+
+    Raises:
+        UserError: not there (the message has the command that makes it), or damaged (it names the file and the row).
+    """
+    metadata = find_metadata(task, level, bins=bins, root=root, version=version)
+    place = Root(root)
+    copy = place.scratch / "arrow" / metadata.digest
+    if not (copy / _READY).exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(copy.parent / f".{metadata.digest}.lock"):
+            if not (copy / _READY).exists():
+                _make_copy(place, metadata, copy, on_rows)
+    return _map_copy(metadata, copy)
+
+
+def verify_dataset(metadata: DatasetMetadata, place: Root, on_rows: Callable[[int], None] | None = None) -> None:
+    """Read everything again and judge it; raises UserError naming the file and the row."""
+    check_spaces(metadata, f"{place.location}/{metadata.key}")
+    for _ in _read(metadata, place, on_rows):
+        pass
+
+
+def _read(metadata: DatasetMetadata, place: Root, on_rows: Callable[[int], None] | None) -> Iterator[Rows]:
+    folder = place.folder(metadata.key)
+    return read_verified(
+        metadata,
+        lambda file: place.filesystem.open(f"{folder}/{file}", "rb"),
+        f"{place.location}/{metadata.key}",
+        on_rows,
+    )
+
+
+def check_spaces(metadata: DatasetMetadata, where: str) -> None:
+    """Raises UserError where a dataset's spaces are not those of its task, if the catalogue knows that."""
+    task = tasks().get((metadata.task, metadata.bins))
+    if task is None:
+        return
+    env = task.make()
+    try:
+        space: Any = env.observation_space
+        expected = (nvec_of(env), int(np.prod(space.shape)))
+    finally:
+        env.close()
+    found = (metadata.nvec, metadata.observation_size)
+    if found != expected:
+        raise UserError(
+            f"{where}/metadata.json has nvec {list(found[0])} and {found[1]} observations, but {task.key} has "
+            f"nvec {list(expected[0])} and {expected[1]}: it is another task's dataset."
+        )
+
+
+_READY = "ready.json"
+"""Written last into a copy: sizes of its files."""
+
+
+def _make_copy(place: Root, metadata: DatasetMetadata, copy: Path, on_rows: Callable[[int], None] | None) -> None:
+    """Verify the dataset and write its Arrow copy; to be called under the lock."""
+    check_spaces(metadata, f"{place.location}/{metadata.key}")
+    rows, transitions = metadata.rows, metadata.transitions
+    observations = np.empty((rows, metadata.observation_size), np.float32)
+    actions = np.empty((rows, len(metadata.nvec)), np.int16)
+    rewards, terminated, is_last = np.empty(rows, np.float32), np.empty(rows, np.uint8), np.ones(rows, bool)
+    first = 0
+    for part in _read(metadata, place, on_rows):
+        here = slice(first, first + len(part.step))
+        observations[here], actions[here], rewards[here] = part.observations, part.actions, part.rewards
+        terminated[here] = part.terminated
+        is_last[here][:-1] = part.step[1:] == 0  # views: the last row of a part ends an episode too
+        first = here.stop
+    ends = np.flatnonzero(is_last)
+    offsets = np.append(0, ends - np.arange(len(ends)))  # k ends lie before the end of episode k
+
+    unfinished = copy.with_name(copy.name + ".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        _write_columns(
+            unfinished / "steps.arrow",
+            {"observations": observations, "actions": actions, "rewards": rewards, "terminated": terminated},
+        )
+        _write_columns(unfinished / "transitions.arrow", {"transitions": np.flatnonzero(~is_last).astype(np.int32)})
+        _write_columns(unfinished / "episodes.arrow", {"episode_offsets": offsets.astype(np.int64)})
+        sizes = {path.name: path.stat().st_size for path in unfinished.iterdir()}
+        ready = {"files": sizes, "rows": rows, "transitions": transitions}
+        (unfinished / _READY).write_text(json.dumps(ready))
+        shutil.rmtree(copy, ignore_errors=True)  # one without its last file
+        unfinished.rename(copy)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise UserError(
+            f"The Arrow copy {copy} cannot be written ({error.strerror or error}); make room there, or name another "
+            "folder with SPIN_RL_CACHE."
+        ) from error
+
+
+def _map_copy(metadata: DatasetMetadata, copy: Path) -> OfflineDataset:
+    ready = json.loads((copy / _READY).read_text())
+    for name, size in ready["files"].items():
+        if not (copy / name).exists() or (copy / name).stat().st_size != size:
+            raise UserError(f"{copy / name} is damaged; delete the folder {copy}, it will be made again.")
+    columns: dict[str, Any] = {}
+    for name in ready["files"]:
+        columns |= _map_columns(copy / name)
+    columns["terminated"] = columns["terminated"].view(bool)
+    return OfflineDataset(metadata, **columns)
+
+
+def _write_columns(path: Path, columns: dict[str, NDArray[Any]]) -> None:
+    """Arrays of equal length, (rows,) or (rows, width), as one Arrow record batch: one stretch of memory each."""
+    arrays = [
+        pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
+        if array.ndim == 2
+        else pa.array(array)
+        for array in columns.values()
+    ]
+    batch = pa.record_batch(arrays, names=list(columns))
+    options = pa.ipc.IpcWriteOptions(allow_64bit=True)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+
+
+def _map_columns(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of ``_write_columns`` as views of the mapped file."""
+    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    return {
+        name: column.values.to_numpy(zero_copy_only=True).reshape(len(column), -1)
+        if pa.types.is_fixed_size_list(column.type)
+        else column.to_numpy(zero_copy_only=True)
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+    }

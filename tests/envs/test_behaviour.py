@@ -1,0 +1,156 @@
+"""Behaviour policies: the replay memory against a plain loop, DecQN across a kill, cards."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
+from spin_rl.envs.behaviour.library import list_cards, load_policy, ship
+from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
+from spin_rl.envs.behaviour.replay import RoundReplay
+from spin_rl.envs.errors import UserError
+from tests.toy import toy_task
+
+TASK = toy_task(steps=20, terminates=False)
+TINY = DecQNConfig(
+    envs=2, width=8, batch_size=8, steps_per_update=1, warmup_steps=40, epsilon_steps=200, capacity=200,
+    evaluation_rounds=1, evaluation_episodes=3, checkpoint_rounds=2, bfloat16=False,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("held", [1, 3, 7])
+def test_n_step_returns_are_those_of_a_plain_loop(held):
+    """Seven rounds into a memory of three, the last one under way."""
+    envs, steps, n, gamma = 2, 5, 3, 0.9
+    replay = RoundReplay(3, envs, steps, 1, 1)
+    lives: dict[float, tuple[list[float], list[float]]] = {}
+    generator = np.random.default_rng(0)
+    for number in range(held + 1):
+        made = steps if number < held else 2
+        first = np.arange(envs, dtype=np.float32)[:, None] + 1000 * number
+        replay.begin_round(first)
+        rewards = generator.normal(size=(made, envs)).astype(np.float32)
+        for step in range(made):
+            after = first + 10 * (step + 1)
+            replay.append(np.full((envs, 1), step), rewards[step], after)
+        for env in range(envs):
+            observations = [float(first[env, 0] + 10 * step) for step in range(made + 1)]
+            for step in range(made):
+                lives[observations[step]] = (observations[step:], [float(r) for r in rewards[step:, env]])
+    seen = set()
+    for _ in range(20):
+        observation, action, returns, discount, then = replay.sample(generator, 64, n, gamma)
+        for row in range(64):
+            ahead, gains = lives[float(observation[row, 0])]
+            taken = min(n, len(gains))
+            expected = sum(gamma**k * gains[k] for k in range(taken))
+            assert returns[row] == pytest.approx(expected, abs=1e-5)
+            assert discount[row] == pytest.approx(gamma**taken)
+            assert then[row, 0] == ahead[taken]
+            assert action[row, 0] == (observation[row, 0] % 1000) // 10
+            seen.add(float(observation[row, 0]))
+    kept = [key for key in lives if key // 1000 > held - 3]
+    assert seen == set(kept)
+
+
+def train(folder: Path, steps: int) -> DecQN:
+    torch.set_num_threads(1)
+    trainer = DecQN(TASK, TINY, folder)
+    list(trainer.train(steps))
+    return trainer
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
+    """Killed in its sixth round; the checkpoint is of its fourth."""
+    script = (
+        "import os; from pathlib import Path; from tests.envs.test_behaviour import *\n"
+        "torch.set_num_threads(1)\n"
+        "trainer = DecQN(TASK, TINY, Path(os.environ['FOLDER']))\n"
+        "for point in trainer.train(400): os.kill(os.getpid(), 9) if trainer.round == 5 else None"
+    )
+    environment = os.environ | {"FOLDER": str(tmp_path / "killed")}
+    repository = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], env=environment, cwd=repository, capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()
+    assert json.loads((tmp_path / "killed/checkpoint/progress.json").read_text())["round"] == 4
+    train(tmp_path / "killed", 400)
+    train(tmp_path / "straight", 400)
+    snapshots = sorted((tmp_path / "straight/snapshots").iterdir())
+    assert len(snapshots) == 10
+    for path in snapshots:
+        for name, tensor in load_file(path).items():
+            assert torch.equal(tensor, load_file(tmp_path / "killed/snapshots" / path.name)[name]), (path, name)
+    curves = [(tmp_path / run / "curve.jsonl").read_text().splitlines() for run in ("straight", "killed")]
+    without_time = [[{**json.loads(line), "seconds": 0} for line in curve] for curve in curves]
+    assert without_time[0] == without_time[1]
+
+
+def test_a_training_with_other_settings_is_not_gone_on_with(tmp_path):
+    train(tmp_path, 40)
+    with pytest.raises(UserError, match=r"other settings.*width"):
+        DecQN(TASK, DecQNConfig(**{**asdict(TINY), "width": 9}), tmp_path)
+
+
+def test_epsilon_greedy_draws_every_choice_and_only_existing_ones():
+    torch.manual_seed(0)
+    policy = EpsilonGreedy(DecoupledQ(3, (3, 2, 4), 8), epsilon=0.5)
+    observation = np.zeros((4000, 3), np.float32)
+    actions = policy.act(observation, np.random.default_rng(0).random((4000, policy.draws)))
+    greedy = EpsilonGreedy(policy.network).act(observation[:1], np.empty((1, 0)))[0]
+    for column, choices, best in zip(actions.T, (3, 2, 4), greedy, strict=True):
+        counts = np.bincount(column, minlength=choices) / 4000
+        expected = np.full(choices, 0.5 / choices)
+        expected[best] += 0.5
+        np.testing.assert_allclose(counts, expected, atol=0.03)
+
+
+def fake_training(folder: Path, curve: dict[int, tuple[float, float]]) -> Path:
+    """A training whose snapshots always take the same choice of the toy's first two sub-actions: known returns."""
+    (folder / "snapshots").mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"task": "toy", "bins": 4, **asdict(TINY)}))
+    with (folder / "curve.jsonl").open("w") as file:
+        for step, (total, std) in curve.items():
+            network = DecoupledQ(3, (3, 2, 4), TINY.width)
+            last = network.body[-1]
+            torch.nn.init.zeros_(last.weight)
+            torch.nn.init.zeros_(last.bias)
+            last.bias.data[int(total / 20)] = 1.0  # choice of the first sub-action; 20 steps of it
+            save_file(network.state_dict(), folder / "snapshots" / f"{step:09d}.safetensors")
+            file.write(json.dumps({"step": step, "return_mean": total, "return_std": std}) + "\n")
+    return folder
+
+
+def test_shipping_picks_by_return_and_steadiness(tmp_path):
+    task = toy_task(steps=20, terminates=False)
+    object.__setattr__(task.reference, "expert", 42.0)
+    training = fake_training(tmp_path / "training", {1: (0.0, 0.0), 2: (20.0, 1.0), 3: (40.0, 0.0)})
+    medium, expert = ship(task, training, folder=tmp_path / "policies", episodes=20)
+    assert (medium.steps, medium.return_mean, expert.steps, expert.return_mean) == (2, 20.0, 3, 40.0)
+    assert [card.level for card in list_cards(tmp_path / "policies")] == ["expert", "medium"]
+    policy, card = load_policy(task, "expert", tmp_path / "policies")
+    assert card == expert
+    assert policy.act(np.zeros((1, 3), np.float32), np.empty((1, 0)))[0, 0] == 2
+
+    weights = tmp_path / "policies/toy-4/expert.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(UserError, match=r"expert\.safetensors is not the file"):
+        load_policy(task, "expert", tmp_path / "policies")
+    with pytest.raises(UserError, match="train-behaviour toy --bins 4"):
+        load_policy(task, "expert", tmp_path / "nowhere")
+
+
+def test_nothing_is_shipped_as_medium_that_is_not(tmp_path):
+    training = fake_training(tmp_path / "training", {1: (0.0, 0.0), 3: (40.0, 0.0)})
+    task = toy_task(steps=20, terminates=False)
+    object.__setattr__(task.reference, "expert", 400.0)
+    with pytest.raises(UserError, match=r"No snapshot .* is a medium policy"):
+        ship(task, training, folder=tmp_path / "policies", episodes=20)
+    assert not list((tmp_path).glob("policies/**/*.json"))
