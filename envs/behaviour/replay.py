@@ -1,0 +1,85 @@
+"""Replay memory of rounds: a round is one whole episode of every environment, stepped side by side."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class RoundReplay:
+    """The last ``capacity`` rounds of E episodes of T steps, sampled as n-step transitions.
+
+    The tasks never terminate: each of a round's episodes has exactly T steps and bootstraps at its end.
+    """
+
+    def __init__(self, capacity: int, envs: int, steps: int, observation_size: int, sub_actions: int) -> None:
+        self.observations = np.zeros((capacity, steps + 1, envs, observation_size), np.float32)
+        self.actions = np.zeros((capacity, steps, envs, sub_actions), np.int16)
+        self.rewards = np.zeros((capacity, steps, envs), np.float32)
+        self.rounds = 0  # rounds begun so far; the last one may be under way
+        self.filled = 0  # its steps so far
+
+    def begin_round(self, observation: NDArray[np.float32]) -> None:
+        """Start a round at the observations (E, S) of freshly reset environments."""
+        self.rounds += 1
+        self.filled = 0
+        self.observations[self._slot, 0] = observation
+
+    def append(
+        self, action: NDArray[np.int64], reward: NDArray[np.float32], next_observation: NDArray[np.float32]
+    ) -> None:
+        """One step of every environment: actions (E, N), rewards (E,), next observations (E, S)."""
+        self.actions[self._slot, self.filled] = action
+        self.rewards[self._slot, self.filled] = reward
+        self.filled += 1
+        self.observations[self._slot, self.filled] = next_observation
+
+    def sample(
+        self, generator: np.random.Generator, batch: int, n_step: int, gamma: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """A batch: observation (B, S), action (B, N), n-step return (B,), discount (B,), observation n steps on (B, S)."""
+        capacity, steps, envs = self.rewards.shape
+        whole = min(self.rounds, capacity) - 1  # finished rounds that are still held
+        flat = generator.integers(whole * steps + self.filled, size=batch)
+        # age 0 is the round under way: the finished ones are numbered back from it
+        age, step = np.divmod(flat, steps)
+        current = flat >= whole * steps
+        slot = (self.rounds - 1 - np.where(current, 0, age + 1)) % capacity
+        step = np.where(current, flat - whole * steps, step)
+        env = generator.integers(envs, size=batch)
+        end = np.where(current, self.filled, steps)
+        returns = np.zeros(batch, np.float32)
+        discount = np.ones(batch, np.float32)
+        for k in range(n_step):
+            alive = step + k < end
+            returns += np.where(alive, discount * self.rewards[slot, np.minimum(step + k, steps - 1), env], 0.0)
+            discount = np.where(alive, discount * gamma, discount).astype(np.float32)
+        then = np.minimum(step + n_step, end)
+        return (
+            self.observations[slot, step, env],
+            self.actions[slot, step, env].astype(np.int64),
+            returns,
+            discount,
+            self.observations[slot, then, env],
+        )
+
+    @property
+    def _slot(self) -> int:
+        return (self.rounds - 1) % len(self.rewards)
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """The rounds held, as arrays; to be called between rounds."""
+        held = min(self.rounds, len(self.rewards))
+        return {
+            "observations": self.observations[:held],
+            "actions": self.actions[:held],
+            "rewards": self.rewards[:held],
+            "rounds": np.array(self.rounds),
+        }
+
+    def load_state(self, state: dict[str, NDArray[np.generic]]) -> None:
+        """Take back what ``state`` gave."""
+        held = len(state["rewards"])
+        self.observations[:held] = state["observations"]
+        self.actions[:held] = state["actions"]
+        self.rewards[:held] = state["rewards"]
+        self.rounds = int(state["rounds"])
+        self.filled = self.rewards.shape[1]
