@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python
 BIN := .venv/bin
 TREE := build/tree
 SCRIPTS := .ci/run $(wildcard docker/*.sh)
-DOCKERFILES := $(wildcard docker/Dockerfile*)
+DOCKERFILES := docker/Dockerfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -36,7 +36,7 @@ types: setup tree
 
 imports: setup tree
 	@test ! -e platform/__init__.py || { echo "platform/__init__.py hides Python's own platform module: delete it."; exit 1; }
-	PYTHONPATH=$(TREE) $(BIN)/lint-imports --cache-dir .import_linter_cache
+	cd $(TREE) && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml --cache-dir ../../.import_linter_cache
 
 images: setup
 	$(BIN)/hadolint $(DOCKERFILES)
