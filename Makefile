@@ -59,11 +59,11 @@ clean:  ## delete .venv, caches and build products; results and data stay
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; this is %s. Name one with make PYTHON=..." % sys.version)'
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing the pinned dependencies into .venv: minutes the first time, then only when requirements.txt changes."
-	@$(BIN)/python -m pip install --quiet -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --no-compile -r requirements.txt
 	@touch $@
 
 .venv/.package: .venv/.requirements pyproject.toml
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 # The four folders under the one name that they are imported by, for tools that look for modules in files. Linked file by
