@@ -1,0 +1,1 @@
+"""The methods: networks, action structure model, policies, objectives, RLlib classes."""

@@ -1,0 +1,167 @@
+"""An offline learner: a policy with its objective, trained K updates at a time on data that lies on its device.
+
+Plain PyTorch without Ray: the RLlib classes are a thin shell around it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spin_rl.algorithms.asm import ActionStructureModel
+from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
+from spin_rl.algorithms.methods import Preset, get_method
+from spin_rl.algorithms.objectives import IQL, IQLSettings
+from spin_rl.algorithms.policies import Policy, SlotPolicy
+from spin_rl.envs import UserError
+from spin_rl.platform.asm_store import ASMCheckpoint
+
+
+class DivergedError(Exception):
+    """A loss is no longer finite; names the term and the update."""
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """What an agent is built from; plain values only, so that it travels in any configuration."""
+
+    algorithm: str
+    observation_size: int
+    nvec: tuple[int, ...]
+    preset: Preset
+    objective: IQLSettings
+    batch_size: int = 256
+    seed: int = 0
+
+
+class OfflineAgent:
+    """Networks, optimisers and random state of one training; ``train`` makes K updates.
+
+    A run is a function of (spec, data): minibatches are a pure function of (seed, number of the update), all other
+    randomness comes from torch's generators, whose state is part of ``state``.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        device: torch.device | None = None,
+        asm: ActionStructureModel | None = None,
+        objective: IQL | None = None,
+    ) -> None:
+        """
+        Args:
+            spec: what to build.
+            device: where the networks and the minibatches lie; the CPU by default.
+            asm: the pretrained model, for a method that uses one.
+            objective: what ``build_objective(spec)`` gave, where somebody else holds it too; built here by default.
+        """
+        self.spec = spec
+        self.device = device or torch.device("cpu")
+        self.objective = objective or build_objective(spec)
+        self.policy: Policy = self.objective.policy
+        if get_method(spec.algorithm).uses_asm:
+            attach_asm(self.policy, asm, spec)
+        self.objective.to(self.device).train()
+        self.objective.make_optimizers()
+        self.updates = 0
+        torch.manual_seed(spec.seed + 1)  # dropout draws from here on, whatever drew since the weights were
+
+    def train(self, data: DeviceTransitions, updates: int) -> dict[str, float]:
+        """Make ``updates`` updates; returns the mean of each logged value over them.
+
+        Raises:
+            DivergedError: a loss was not finite.
+        """
+        self.objective.train()
+        history: list[dict[str, Tensor]] = []
+        for start in range(0, updates, _GATHER):
+            count = min(_GATHER, updates - start)
+            spec = self.spec
+            indices = draw_indices(spec.seed, 0, self.updates + start, count, spec.batch_size, data.size, self.device)
+            batches = data.gather(indices)  # one gather for all of them
+            history += [self.objective.update(batches.at(index)) for index in range(count)]
+        self.updates += updates
+        return self._means(history)
+
+    def _means(self, history: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Read all logged values at once: the only synchronisation of K updates."""
+        names = list(history[0])
+        values = torch.stack([torch.stack([info[name] for name in names]) for info in history]).cpu()
+        finite = values.isfinite()
+        if not bool(finite.all()):
+            update, column = (int(number) for number in (~finite).nonzero()[0])
+            raise DivergedError(
+                f"{names[column]} became {values[update, column]} in update "
+                f"{self.updates - len(history) + update + 1}; try a smaller learning rate or clip the gradients."
+            )
+        return dict(zip(names, values.double().mean(0).tolist(), strict=True))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next update depends on: tensors by name, and plain values."""
+        tensors = {f"networks.{name}": value for name, value in self.objective.state_dict().items()}
+        for name, step in self.objective.optimizers.items():
+            for index, slots in step.optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizers.{name}.{index}.{slot}": value for slot, value in slots.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return {name: value.detach().clone() for name, value in tensors.items()}, {"updates": self.updates}
+
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from where ``state`` was taken."""
+        self.objective.load_state_dict(
+            {name.removeprefix("networks."): v for name, v in tensors.items() if name.startswith("networks.")}
+        )
+        for name, step in self.objective.optimizers.items():
+            slots: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"optimizers.{name}."):
+                    index, slot = key.removeprefix(f"optimizers.{name}.").split(".")
+                    slots.setdefault(int(index), {})[slot] = value
+            step.optimizer.load_state_dict({**step.optimizer.state_dict(), "state": slots})
+        torch.set_rng_state(tensors["random.cpu"].cpu())
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), self.device)
+        self.updates = int(values["updates"])
+
+
+_GATHER = 64
+"""Minibatches gathered together: large enough to spread its cost, small enough to stay in the cache."""
+
+
+def build_objective(spec: AgentSpec) -> IQL:
+    """Policy and objective of ``spec``; the same spec gives the same weights."""
+    torch.manual_seed(spec.seed)
+    policy = get_method(spec.algorithm).build(spec.observation_size, spec.nvec, spec.preset)
+    return IQL(policy, spec.observation_size, spec.objective)
+
+
+def attach_asm(policy: Policy, asm: ActionStructureModel | None, spec: AgentSpec) -> None:
+    """Load ``asm`` into ``policy`` and freeze it; UserError that names both sides where they do not fit."""
+    if asm is None:
+        raise UserError(
+            f"{get_method(spec.algorithm).label} needs a pretrained action structure model; make one with "
+            "'spin-rl pretrain TASK LEVEL' and give its checkpoint."
+        )
+    assert isinstance(policy, SlotPolicy)
+    theirs = {"observation size": asm.observation_size, "nvec": asm.nvec, **asm.sizes.to_dict()}
+    ours = {"observation size": spec.observation_size, "nvec": tuple(spec.nvec), **asdict(spec.preset.asm)}
+    for what, value in ours.items():
+        # neither shapes the weights that are taken over
+        if what not in ("dropout", "head_width") and theirs[what] != value:
+            raise UserError(
+                f"The action structure model has {what} {theirs[what]}, the policy needs {value}: "
+                "pretrain one with the policy's preset on the policy's dataset."
+            )
+    policy.load_asm(asm, trunk_dropout=spec.preset.trunk_dropout)
+
+
+def check_asm_data(checkpoint: ASMCheckpoint, task: str, bins: int) -> None:
+    """UserError where a checkpoint was pretrained on another task."""
+    if (checkpoint.task, checkpoint.bins) != (task, bins):
+        raise UserError(
+            f"{checkpoint.path} was pretrained on {checkpoint.task} with {checkpoint.bins} bins, the policy trains on {task} "
+            f"with {bins}: 'spin-rl pretrain {task} LEVEL --bins {bins}' makes the one that is needed."
+        )

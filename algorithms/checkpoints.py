@@ -1,0 +1,52 @@
+"""Reading a trained policy back from a checkpoint, without RLlib, without its dataset, and without running any code of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from spin_rl.algorithms.agent import AgentSpec, build_objective
+from spin_rl.algorithms.asm import ASMSizes
+from spin_rl.algorithms.masking import Masking
+from spin_rl.algorithms.methods import Preset
+from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.policies import Policy
+from spin_rl.envs import UserError
+
+_PREFIX = "networks.policy."
+
+
+def save_agent_spec(spec: AgentSpec, folder: Path) -> None:
+    """Write what the networks of a checkpoint are built from."""
+    (folder / "agent.json").write_text(json.dumps(asdict(spec), indent=2))
+
+
+def load_policy(folder: Path) -> Policy:
+    """The trained policy of a checkpoint, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: the folder is not a checkpoint that can be read.
+    """
+    try:
+        spec = _agent_spec(json.loads((folder / "agent.json").read_text()))
+        policy = build_objective(spec).policy
+        tensors = load_file(folder / "learner.safetensors")
+        policy.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder} is not a checkpoint of a policy that can be read ({error}).") from error
+    return policy.eval()
+
+
+def _agent_spec(values: Mapping[str, Any]) -> AgentSpec:
+    preset = values["preset"]
+    return AgentSpec(
+        **{
+            **values,
+            "nvec": tuple(values["nvec"]),
+            "preset": Preset(**{**preset, "asm": ASMSizes(**preset["asm"]), "masking": Masking(**preset["masking"])}),
+            "objective": IQLSettings(**values["objective"]),
+        }
+    )

@@ -1,0 +1,92 @@
+"""The methods that are compared: each a policy over the same critics, and the sizes that a preset gives them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from spin_rl.algorithms.asm import ASMSizes
+from spin_rl.algorithms.masking import Masking
+from spin_rl.algorithms.policies import AutoregressivePolicy, FactoredPolicy, Policy, SlotPolicy
+from spin_rl.envs import unknown_name
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of every network, and the settings that go with them."""
+
+    asm: ASMSizes = field(default_factory=ASMSizes)
+    masking: Masking = field(default_factory=Masking)
+    policy_width: int = 256
+    policy_dropout: float = 0.1
+    lstm_width: int = 256
+    lstm_state_width: int = 128
+    lstm_token_width: int = 32
+    critic_width: int = 256
+    trunk_dropout: bool = True
+
+
+PRESETS: Mapping[str, Preset] = {
+    # the published setting, dropout in the frozen trunk included
+    "paper": Preset(),
+    # what a two-core machine trains in minutes; critics and the factored policy stay as they are
+    "small": Preset(
+        asm=ASMSizes(width=64, layers=2), lstm_width=64, lstm_state_width=64, lstm_token_width=16, trunk_dropout=False
+    ),
+    # for tests: seconds
+    "tiny": Preset(
+        asm=ASMSizes(width=16, heads=2, layers=1, head_width=16),
+        policy_width=16,
+        lstm_width=16,
+        lstm_state_width=16,
+        lstm_token_width=4,
+        critic_width=16,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A policy that is trained offline; ``uses_asm`` where it starts from a pretrained action structure model."""
+
+    name: str
+    label: str
+    build: Callable[[int, Sequence[int], Preset], Policy]
+    uses_asm: bool = False
+
+
+def _factored(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
+    return FactoredPolicy(observation_size, nvec, preset.policy_width, preset.policy_dropout)
+
+
+def _autoregressive(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
+    return AutoregressivePolicy(
+        observation_size, nvec, preset.lstm_width, preset.lstm_state_width, preset.lstm_token_width
+    )
+
+
+def _slots(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
+    return SlotPolicy(observation_size, nvec, preset.asm)
+
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method("spin", "SPIN", _slots, uses_asm=True),
+        Method("saint", "SAINT", _slots),
+        Method("factored", "Factored", _factored),
+        Method("autoregressive", "Autoregressive", _autoregressive),
+    )
+}
+
+
+def get_method(name: str) -> Method:
+    """The method called ``name``; UserError with the list of all where there is none."""
+    if name not in METHODS:
+        raise unknown_name("algorithm", name, METHODS)
+    return METHODS[name]
+
+
+def get_preset(name: str, **changes: object) -> Preset:
+    """The preset called ``name``, with some of its fields changed."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return replace(PRESETS[name], **changes)  # type: ignore[arg-type]

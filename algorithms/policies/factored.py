@@ -1,0 +1,31 @@
+"""The factored baseline: an MLP with one linear head per sub-action (SPEC.md section 3, policy 1)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spin_rl.algorithms.dropout import Dropout
+from spin_rl.algorithms.layers import missing_choices, mlp
+from spin_rl.algorithms.policies.base import FactorisedPolicy
+
+
+class FactoredPolicy(FactorisedPolicy):
+    """Observations (B, S) to logits (B, N, C) through two hidden layers of ``width``."""
+
+    missing: Tensor
+
+    def __init__(self, observation_size: int, nvec: Sequence[int], width: int = 256, dropout: float = 0.1) -> None:
+        super().__init__(nvec)
+        self.body = mlp((observation_size, width, width), dropout)
+        self.dropout = Dropout(dropout)
+        # all heads as one matrix, ragged ones padded
+        self.heads = torch.nn.Linear(width, len(self.nvec) * max(self.nvec))
+        self.register_buffer("missing", missing_choices(nvec), persistent=False)
+        self._ragged = bool(self.missing.any())
+
+    def logits(self, observation: Tensor) -> Tensor:
+        features = self.dropout(functional.relu(self.body(observation)))
+        logits: Tensor = self.heads(features).unflatten(-1, (len(self.nvec), -1))  # (B, N C) -> (B, N, C)
+        return logits.masked_fill(self.missing, -torch.inf) if self._ragged else logits

@@ -1,0 +1,55 @@
+"""SAINT and SPIN: action queries through a transformer trunk (SPEC.md section 3, policies 3 and 4)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.freezing import freeze
+from spin_rl.algorithms.layers import SubActionHeads
+from spin_rl.algorithms.policies.base import FactorisedPolicy
+from spin_rl.algorithms.trunk import StateEncoder, Trunk
+
+
+class SlotPolicy(FactorisedPolicy):
+    """State tokens and N learned queries through a trunk; a head reads each query's output token.
+
+    Trained from scratch it is SAINT. With state encoder and trunk taken from an action structure model and frozen
+    (``load_asm``) it is SPIN: only queries and heads train, and gradients flow through the trunk to the queries.
+    """
+
+    def __init__(self, observation_size: int, nvec: Sequence[int], sizes: ASMSizes) -> None:
+        super().__init__(nvec)
+        self.state_encoder = StateEncoder(observation_size, sizes.width, sizes.state_tokens)
+        self.queries = nn.Parameter(torch.randn(len(self.nvec), sizes.width))
+        self.trunk = Trunk(sizes.width, sizes.heads, sizes.layers, sizes.dropout)
+        self.heads = SubActionHeads(sizes.width, self.nvec, sizes.head_width, sizes.dropout)
+        self.trunk_dropout = True
+
+    def load_asm(self, asm: ActionStructureModel, *, trunk_dropout: bool) -> None:
+        """Take state encoder and trunk from ``asm`` and freeze them.
+
+        Args:
+            asm: a model of the same observation size, nvec and sizes.
+            trunk_dropout: whether dropout stays active in the frozen trunk while the policy trains, as in the published
+                implementation. It acts as noise on the features; without it features are exact and an update is cheaper.
+        """
+        self.state_encoder.load_state_dict(asm.state_encoder.state_dict())
+        self.trunk.load_state_dict(asm.trunk.state_dict())
+        freeze(self.state_encoder)
+        freeze(self.trunk)
+        self.trunk_dropout = trunk_dropout
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "SlotPolicy":
+        super().train(mode)
+        self.trunk.train(mode and self.trunk_dropout)
+        return self
+
+    def logits(self, observation: Tensor) -> Tensor:
+        state = self.state_encoder(observation)  # (B, M, D)
+        queries = self.queries.expand(len(observation), *self.queries.shape)  # (B, N, D)
+        tokens = self.trunk(torch.cat([state, queries], 1))
+        logits: Tensor = self.heads(tokens[:, state.shape[1] :])
+        return logits

@@ -1,0 +1,264 @@
+"""RLlib configurations of the methods: every setting a plain value, so that any of them can be searched over."""
+
+from dataclasses import replace
+from typing import Any, Self
+
+from gymnasium.spaces import Box, MultiDiscrete
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from spin_rl.algorithms.agent import AgentSpec
+from spin_rl.algorithms.methods import Preset, get_method, get_preset
+from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.rllib.data import ArrowOfflineData
+from spin_rl.envs import Task, UserError, get_task, tasks, unknown_name
+from spin_rl.platform.datasets import DatasetMetadata, find_metadata
+
+OBJECTIVES = ("iql",)
+
+
+class OfflineConfig(AlgorithmConfig):
+    """Configuration shared by all methods; a subclass names its method.
+
+    ``environment`` takes a task's gymnasium id, ``offline_data(input_=...)`` a dataset's folder.
+    """
+
+    method_name = "factored"
+    """The method trained; a subclass fixes it, the generic configuration takes any."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        from spin_rl.algorithms.rllib.algorithm import ALGORITHMS  # its module needs this one's classes
+
+        super().__init__(algo_class=algo_class or ALGORITHMS[self.method_name])
+        self.trial: dict[str, Any] = {}
+        self.objective = "iql"
+        self.preset = "paper"
+        self.network: dict[str, Any] = {}
+        self.lr = 3e-4
+        self.gamma = 0.99
+        self.train_batch_size_per_learner = 256
+        self.expectile = 0.8
+        self.beta = 3.0
+        self.weight_cap = 100.0
+        self.target_rate = 0.005
+        self.asm: str | None = None
+        self.updates_per_iteration = 1000
+        self.evaluate_every = 5000
+        self.evaluation_episodes = 10
+        self.evaluation_sampled = True
+        self.device = "auto"
+        # an offline algorithm steps no environment while it trains
+        self.num_env_runners = 0
+        self.create_local_env_runner = False
+        self._is_online = False
+        self.seed = 0
+        self.offline_data_class = ArrowOfflineData
+
+    def training(  # type: ignore[override]
+        self,
+        *,
+        objective: str = NotProvided,
+        preset: str = NotProvided,
+        network: dict[str, Any] = NotProvided,
+        expectile: float = NotProvided,
+        beta: float = NotProvided,
+        weight_cap: float = NotProvided,
+        target_rate: float = NotProvided,
+        asm: str | None = NotProvided,
+        updates_per_iteration: int = NotProvided,
+        evaluate_every: int = NotProvided,
+        evaluation_episodes: int = NotProvided,
+        evaluation_sampled: bool = NotProvided,
+        device: str = NotProvided,
+        **rllib: Any,
+    ) -> Self:
+        """Set what training depends on.
+
+        Args:
+            objective: the offline objective; ``iql``.
+            preset: sizes of all networks: ``paper``, ``small`` or ``tiny``.
+            network: fields of the preset to change, those of the model under ``asm`` (``{"asm": {"width": 128}}``).
+            expectile: IQL's expectile.
+            beta: IQL's inverse temperature of the advantage weights.
+            weight_cap: largest advantage weight.
+            target_rate: share of the online critic that the target takes over after every update.
+            asm: folder of a pretrained action structure model's checkpoint, for methods that use one.
+            updates_per_iteration: policy updates in one ``train()``; the learner makes them in one go.
+            evaluate_every: policy updates between evaluations; a multiple of ``updates_per_iteration``.
+            evaluation_episodes: whole episodes of an evaluation.
+            evaluation_sampled: sample actions in evaluation (the paper's choice for IQL); greedy otherwise.
+            device: ``auto``: the GPU where the learner was given one; or a torch device.
+            **rllib: RLlib's own, such as ``lr``, ``gamma`` and ``train_batch_size_per_learner``.
+        """
+        super().training(**rllib)
+        given = {name: value for name, value in locals().items() if name not in ("self", "rllib", "__class__")}
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        return self
+
+    def update_from_dict(self, config_dict: Any) -> Self:
+        """RLlib's, plus the key ``trial``: a flat dictionary of settings that vary together between a sweep's trials.
+
+        What it holds besides settings (a label, the ASM steps behind ``asm``) only describes the trial.
+        """
+        config = {**config_dict}
+        trial = config.pop("trial", {})
+        super().update_from_dict(config)
+        for name, value in trial.items():
+            if name in _TRIAL_SETTINGS:
+                setattr(self, _TRIAL_SETTINGS[name], value)
+        self.trial = dict(trial)
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """Every setting that training depends on, as JSON can hold it; ``update_from_dict`` takes it back."""
+        return {name: getattr(self, name) for name in (*_SETTINGS, "env", "input_", "seed", "trial")}
+
+    def validate(self) -> None:
+        """Check the settings against each other and against the dataset, before anything is built."""
+        if self.enable_rl_module_and_learner and self.input_ and self.observation_space is None:
+            meta = self.dataset()
+            self.observation_space = Box(-float("inf"), float("inf"), (meta.observation_size,))
+            self.action_space = MultiDiscrete(meta.nvec)
+        super().validate()
+        if self.objective not in OBJECTIVES:
+            raise unknown_name("objective", self.objective, OBJECTIVES)
+        self.resolved_preset()
+        if self.updates_per_iteration < 1 or self.evaluate_every % self.updates_per_iteration:
+            raise UserError(
+                f"evaluate_every ({self.evaluate_every}) must be a multiple of updates_per_iteration "
+                f"({self.updates_per_iteration})."
+            )
+        if get_method(self.method_name).uses_asm and self.input_ and not self.asm:
+            raise UserError(
+                f"{get_method(self.method_name).label} needs a pretrained action structure model: "
+                f"'spin-rl pretrain {self.task().name} {self.dataset().level} --preset {self.preset}' makes one and prints "
+                "its folder, to be given as training(asm=...)."
+            )
+
+    def task(self) -> Task:
+        """The task whose gymnasium id was given as environment."""
+        known = {task.gym_id: task for task in tasks().values()}
+        if self.env not in known:
+            raise unknown_name("task", self.env, known)
+        return known[str(self.env)]
+
+    def dataset(self) -> DatasetMetadata:
+        """Metadata of the dataset given as input; UserError where it is not one of the task's."""
+        path = self.input_ if isinstance(self.input_, str) else self.input_[0]
+        root, key, name = split_dataset_path(path)
+        task = self.task()
+        level, version = name.rsplit("-v", 1)
+        if key != task.key:
+            raise UserError(
+                f"{path} is a dataset of {key}, the environment is {task.key}: give a dataset of {task.key}."
+            )
+        return find_metadata(task.name, level, bins=task.bins, root=root, version=int(version))
+
+    def resolved_preset(self) -> Preset:
+        """The preset with the changes of ``network``."""
+        changes = dict(self.network)
+        try:
+            asm = replace(get_preset(self.preset).asm, **changes.pop("asm", {}))
+            return get_preset(self.preset, asm=asm, **changes)
+        except TypeError as error:
+            raise UserError(f"network={self.network} names a size that there is not ({error}).") from error
+
+    def agent_spec(self) -> AgentSpec:
+        """What the learner builds."""
+        preset = self.resolved_preset()
+        meta = self.dataset()
+        get_task(meta.task, meta.bins)
+        return AgentSpec(
+            algorithm=self.method_name,
+            observation_size=meta.observation_size,
+            nvec=tuple(meta.nvec),
+            preset=preset,
+            objective=IQLSettings(
+                learning_rate=float(self.lr),
+                gamma=self.gamma,
+                target_rate=self.target_rate,
+                expectile=self.expectile,
+                beta=self.beta,
+                weight_cap=self.weight_cap,
+                critic_width=preset.critic_width,
+            ),
+            batch_size=int(self.train_batch_size_per_learner),
+            seed=int(self.seed or 0),
+        )
+
+    def get_default_learner_class(self) -> type:
+        from spin_rl.algorithms.rllib.learner import OfflineLearner
+
+        return OfflineLearner
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        from spin_rl.algorithms.rllib.module import OfflineRLModule
+
+        # the learner adds its agent's objective to the module: what is built from has to travel with it
+        return RLModuleSpec(module_class=OfflineRLModule, model_config={"spec": self.agent_spec()})
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return {}
+
+
+_SETTINGS = (
+    "method_name",
+    "objective",
+    "preset",
+    "network",
+    "lr",
+    "gamma",
+    "train_batch_size_per_learner",
+    "expectile",
+    "beta",
+    "weight_cap",
+    "target_rate",
+    "asm",
+    "updates_per_iteration",
+    "evaluate_every",
+    "evaluation_episodes",
+    "evaluation_sampled",
+    "device",
+)
+_TRIAL_SETTINGS = {name: name for name in (*_SETTINGS, "seed")} | {
+    "algorithm": "method_name",
+    "environment": "env",
+    "dataset": "input_",
+}
+
+
+def split_dataset_path(path: str) -> tuple[str, str, str]:
+    """(root, ``<task>-<bins>``, ``<level>-v<n>``) of a dataset's folder, which may lie at any fsspec location."""
+    parts = path.rstrip("/").rsplit("/", 2)
+    if len(parts) != 3 or "-v" not in parts[2]:
+        raise UserError(
+            f"'{path}' is not the folder of a dataset; it has the form ROOT/TASK-BINS/LEVEL-vN, as 'spin-rl data list' prints."
+        )
+    return parts[0], parts[1], parts[2]
+
+
+class SPINConfig(OfflineConfig):
+    """SPIN (arXiv 2601.04441): light heads and queries on a frozen, pretrained action structure model."""
+
+    method_name = "spin"
+
+
+class SaintConfig(OfflineConfig):
+    """SAINT (arXiv 2505.12109): the same network, trained from scratch."""
+
+    method_name = "saint"
+
+
+class FactoredConfig(OfflineConfig):
+    """The factored baseline: an MLP with independent heads."""
+
+    method_name = "factored"
+
+
+class AutoregressiveConfig(OfflineConfig):
+    """The autoregressive baseline: an LSTM over sub-actions."""
+
+    method_name = "autoregressive"

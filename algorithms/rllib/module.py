@@ -1,0 +1,40 @@
+"""The RLModule of all methods: policy and critics in one torch module that acts on batches of observations."""
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.torch import TorchRLModule
+
+from spin_rl.algorithms.agent import build_objective
+
+
+class OfflineRLModule(TorchRLModule):
+    """Returns joint actions under ``Columns.ACTIONS``: greedy in inference, sampled in exploration.
+
+    RLlib's default raises on ``MultiDiscrete`` spaces, so no action distribution is left to it.
+    """
+
+    def setup(self) -> None:
+        self.objective = build_objective(self.model_config["spec"])
+
+    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {Columns.ACTIONS: self._act(batch, sample=False)}
+
+    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {Columns.ACTIONS: self._act(batch, sample=True)}
+
+    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        raise NotImplementedError("The learner trains through its agent, never through a forward pass of the module.")
+
+    def _act(self, batch: dict[str, Any], *, sample: bool) -> torch.Tensor:
+        policy = self.objective.policy
+        observation = batch[Columns.OBS].float()
+        was_training = policy.training
+        policy.eval()
+        with torch.inference_mode():
+            shape = (len(observation), len(policy.nvec))
+            uniforms = torch.rand(shape, dtype=torch.float64, device=observation.device) if sample else None
+            action = policy.act(observation, uniforms)
+        policy.train(was_training)
+        return action

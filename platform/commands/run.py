@@ -1,0 +1,235 @@
+"""``spin-rl quickstart``, ``pretrain``, ``train`` and ``evaluate``: from data to a trained policy."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from spin_rl.algorithms.pretraining import ASMConfig
+    from spin_rl.sweeps.plan import SweepPlan
+
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Task, such as cheetah-run.")]
+LevelName = Annotated[str, typer.Argument(metavar="LEVEL", help="Level of the dataset, such as medium-expert.")]
+Bins = Annotated[int, typer.Option(help="Choices per action dimension.")]
+Preset = Annotated[str, typer.Option(help="Sizes of the networks: paper, small or tiny.")]
+Root = Annotated[str, typer.Option("--root", help="Where datasets lie.", envvar="SPIN_RL_DATA")]
+Storage = Annotated[Path, typer.Option(help="Where results lie.", envvar="SPIN_RL_STORAGE")]
+Tracking = Annotated[
+    str | None,
+    typer.Option(help="MLflow's store; a SQLite file in the storage by default.", envvar="MLFLOW_TRACKING_URI"),
+]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; give it once for each.")]
+Masking = Annotated[
+    str, typer.Option(help="fixed: the published rate of 0.15; variable: a rate of its own for every sample.")
+]
+Precision = Annotated[str, typer.Option(help="Precision of pretraining: float32 or bfloat16.")]
+
+
+def quickstart(
+    root: Root = "data",
+    storage: Storage = Path("results"),
+    tracking_uri: Tracking = None,
+    seed: Seeds = None,
+    updates: Annotated[int | None, typer.Option(help="Policy updates of every trial.", min=1)] = None,
+    asm_steps: Annotated[int | None, typer.Option(help="Pretraining steps of SPIN's models.", min=0)] = None,
+    size: Annotated[int | None, typer.Option(help="Transitions of the dataset.", min=1000)] = None,
+    preset: Annotated[str | None, typer.Option(help="Sizes of the networks: paper, small or tiny.")] = None,
+) -> None:
+    """The main job on this machine: data, pretraining, SPIN and three baselines, a report.
+
+    A second run finds what the first made; one that was killed goes on where it stood.
+    """
+    from spin_rl.envs import get_task
+    from spin_rl.platform.commands.data import collect_with_progress
+    from spin_rl.platform.datasets import open_dataset
+    from spin_rl.platform.ray_session import ray_session
+    from spin_rl.sweeps import quickstart as settings
+    from spin_rl.sweeps.engine import asm_root
+
+    root, storage = str(Path(root).absolute()), storage.absolute()
+    task = get_task(settings.TASK)
+    given: dict[str, Any] = {
+        "seeds": tuple(seed) if seed else None,
+        "updates": updates,
+        "asm_steps": asm_steps,
+        "preset": preset,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    with ray_session():
+        made = collect_with_progress(task, settings.LEVEL, size or settings.SIZE, root=root)
+        dataset = open_dataset(task.name, settings.LEVEL, root=root, version=made.metadata.version)
+        plan = settings.quickstart_plan(dataset, root, asm_root(storage), **changes)
+        _run_and_report(plan, storage, tracking_uri)
+
+
+def pretrain(
+    task: TaskName,
+    level: LevelName,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Steps to keep a checkpoint at; give it once for each.", min=0)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of --steps: the last epoch.", min=0)] = None,
+    bins: Bins = 3,
+    preset: Preset = "small",
+    masking: Masking = "variable",
+    precision: Precision = "float32",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    root: Root = "data",
+    storage: Storage = Path("results"),
+) -> None:
+    """Pretrain an action structure model into the store, or find it there; prints the checkpoint's folder."""
+    import torch
+    from rich.console import Console
+
+    from spin_rl.algorithms.pretrained import ensure_asm
+    from spin_rl.platform.asm_store import ASMStore
+    from spin_rl.platform.commands.data import progress_bar
+    from spin_rl.platform.datasets import open_dataset
+    from spin_rl.sweeps.engine import asm_root
+
+    console = Console()
+    dataset = open_dataset(task, level, bins=bins, root=root)
+    config = _asm_config(preset, masking, precision, seed)
+    wanted = steps or [5000]
+    if epochs is not None:
+        wanted = [epochs * -(-len(dataset) // config.batch_size)]
+    with progress_bar() as progress:
+        bar = progress.add_task("pretraining", total=max(wanted))
+        checkpoints = ensure_asm(
+            ASMStore(asm_root(storage.absolute())),
+            dataset,
+            config,
+            wanted,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            on_step=lambda step, loss: progress.update(
+                bar, completed=step, description=f"pretraining, loss {loss:.3f}"
+            ),
+        )
+        progress.update(bar, completed=max(wanted))
+    for checkpoint in checkpoints:
+        console.print(
+            f"step {checkpoint.step}: held-out loss {checkpoint.validation_loss:.3f}, accuracy "
+            f"{checkpoint.validation_accuracy:.1%}; fully masked {checkpoint.full_loss:.3f}, "
+            f"{checkpoint.full_accuracy:.1%}; {checkpoint.pretrain_seconds:.0f} s"
+        )
+        console.print(checkpoint.path, soft_wrap=True)
+
+
+def train(
+    algorithm: Annotated[str, typer.Argument(help="spin, saint, factored or autoregressive.")],
+    task: TaskName,
+    level: LevelName,
+    objective: Annotated[str, typer.Option(help="The offline objective: iql.")] = "iql",
+    bins: Bins = 3,
+    preset: Preset = "small",
+    seed: Seeds = None,
+    updates: Annotated[int, typer.Option(help="Policy updates.", min=1)] = 10_000,
+    evaluate_every: Annotated[int, typer.Option(help="Updates between evaluations.", min=1)] = 1000,
+    episodes: Annotated[int, typer.Option(help="Episodes of an evaluation.", min=1)] = 10,
+    asm_steps: Annotated[int, typer.Option(help="Pretraining steps, for methods that use a model.", min=0)] = 5000,
+    masking: Masking = "variable",
+    precision: Precision = "float32",
+    name: Annotated[str | None, typer.Option(help="Name of the run; made from its settings by default.")] = None,
+    root: Root = "data",
+    storage: Storage = Path("results"),
+    tracking_uri: Tracking = None,
+) -> None:
+    """Train a policy offline, once for each seed; pretrains what it needs. The same command again goes on."""
+    from spin_rl.platform.asm_store import identity_key
+    from spin_rl.platform.datasets import open_dataset
+    from spin_rl.platform.ray_session import ray_session
+    from spin_rl.sweeps.engine import asm_root
+    from spin_rl.sweeps.plan import methods_plan
+
+    root, storage = str(Path(root).absolute()), storage.absolute()
+    plan = methods_plan(
+        name=name or algorithm,
+        description=f"{algorithm} with {objective} on {task} {level}.",
+        algorithms=(algorithm,),
+        objective=objective,
+        dataset=open_dataset(task, level, bins=bins, root=root),
+        root=root,
+        asm_root=asm_root(storage),
+        asm_configs={number: _asm_config(preset, masking, precision, number) for number in seed or [0]},
+        preset=preset,
+        updates=updates,
+        evaluate_every=evaluate_every,
+        updates_per_iteration=evaluate_every,
+        evaluation_episodes=episodes,
+        asm_steps=asm_steps,
+    )
+    if name is None:
+        plan = plan.named(f"{algorithm}-{task}-{level}-{identity_key({'trials': plan.trials})[:6]}")
+    with ray_session():
+        _run_and_report(plan, storage, tracking_uri)
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A sweep or training by name, one of its trials (NAME/ID), or a folder.")],
+    episodes: Annotated[int, typer.Option(help="Whole episodes.", min=1)] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of the episodes.", min=0)] = 0,
+    greedy: Annotated[bool, typer.Option(help="Take the most likely actions instead of sampling.")] = False,
+    storage: Storage = Path("results"),
+) -> None:
+    """Evaluate trained policies from their last checkpoints."""
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from spin_rl.algorithms.acting import ActingPolicy
+    from spin_rl.algorithms.checkpoints import load_policy
+    from spin_rl.envs import get_task
+    from spin_rl.platform.evaluation import evaluate as run_episodes
+    from spin_rl.sweeps.engine import find_trials
+
+    console = Console()
+    table = Table("trial", "updates", "return", "normalised", title=f"{episodes} episodes, seed {seed}")
+    for trial in console_track(find_trials(run, storage.absolute()), console):
+        task = get_task(trial.task, trial.bins)
+        policy = ActingPolicy(load_policy(trial.checkpoint), torch.device("cpu"), sample=not greedy)
+        result = run_episodes(task, policy, episodes=episodes, seed=seed)
+        table.add_row(
+            trial.label,
+            f"{trial.updates:,}",
+            f"{result.return_mean:.1f} ± {result.return_std:.1f}",
+            f"{result.normalized_score:.1f}",
+        )
+    console.print(table)
+
+
+def console_track(items: list[Any], console: Any) -> Any:
+    """A progress bar over ``items`` that leaves nothing behind."""
+    from rich.progress import track
+
+    return track(items, "evaluating", console=console, transient=True)
+
+
+def _asm_config(preset: str, masking: str, precision: str, seed: int) -> "ASMConfig":
+    from spin_rl.algorithms.masking import Masking as MaskingSettings
+    from spin_rl.algorithms.methods import get_preset
+    from spin_rl.algorithms.pretraining import ASMConfig
+    from spin_rl.envs import unknown_name
+
+    if masking not in ("fixed", "variable"):
+        raise unknown_name("masking", masking, ("fixed", "variable"))
+    return ASMConfig(
+        sizes=get_preset(preset).asm,
+        masking=MaskingSettings(variable=masking == "variable"),
+        precision=precision,
+        seed=seed,
+    )
+
+
+def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) -> None:
+    from rich.console import Console
+
+    from spin_rl.platform.report import make_report, print_report
+    from spin_rl.platform.tracking_mirror import default_tracking_uri
+    from spin_rl.sweeps.engine import run_sweep
+
+    uri = tracking_uri or default_tracking_uri(storage)
+    folder = run_sweep(plan, storage, tracking_uri=uri)
+    console = Console()
+    print_report(make_report(folder), console)
+    console.print(f"The runs in MLflow: [bold]spin-rl ui --storage {storage}[/]", soft_wrap=True)

@@ -1,0 +1,33 @@
+"""Evaluation of policies: whole seeded episodes in batches, with normalised scores."""
+
+from dataclasses import dataclass
+
+from spin_rl.envs import BatchPolicy, Task, rollout
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Returns over ``episodes`` episodes."""
+
+    return_mean: float
+    return_std: float
+    normalized_score: float
+    episodes: int
+
+
+EVALUATION_SEED = 1_000_003
+"""Every method and every seed is evaluated on the same episodes: their starts and draws come from this seed."""
+
+
+def evaluate(
+    task: Task, policy: BatchPolicy, *, episodes: int = 10, seed: int = EVALUATION_SEED, batch: int = 10
+) -> EvaluationResult:
+    """Run ``episodes`` whole episodes; the result is a function of (task, policy, episodes, seed, batch)."""
+    returns = rollout(task.make, policy, episodes=episodes, seed=seed, batch=batch).returns
+    mean = float(returns.mean())
+    return EvaluationResult(
+        return_mean=mean,
+        return_std=float(returns.std(ddof=1)) if episodes > 1 else 0.0,
+        normalized_score=task.reference.normalize(mean),
+        episodes=episodes,
+    )

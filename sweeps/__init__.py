@@ -1,0 +1,1 @@
+"""The experiments: one file each, its search space as data, its analysis beside it."""

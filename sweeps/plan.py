@@ -1,0 +1,125 @@
+"""What a sweep is: flat trials over data that exists, and the action structure models that they start from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.pretrained import asm_identity
+from spin_rl.algorithms.pretraining import ASMConfig
+from spin_rl.envs import get_task
+from spin_rl.platform.asm_store import ASMStore
+from spin_rl.platform.datasets import OfflineDataset
+
+
+@dataclass(frozen=True)
+class PretrainingPlan:
+    """A model that trials need, at the steps they need it at."""
+
+    dataset: str  # folder of the dataset
+    config: ASMConfig
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep's name, its trials and what has to be pretrained for them.
+
+    A trial is a flat dictionary: settings of ``OfflineConfig`` by name, ``updates`` (its budget), and what describes it.
+    """
+
+    name: str
+    description: str
+    trials: tuple[Mapping[str, Any], ...]
+    pretrainings: tuple[PretrainingPlan, ...] = ()
+
+    def named(self, name: str) -> "SweepPlan":
+        """The same plan under another name."""
+        return replace(self, name=name)
+
+
+def methods_plan(
+    *,
+    name: str,
+    description: str,
+    algorithms: tuple[str, ...],
+    objective: str,
+    dataset: OfflineDataset,
+    root: str,
+    asm_root: Path,
+    asm_configs: Mapping[int, ASMConfig],
+    asm_steps: int,
+    **settings: Any,
+) -> SweepPlan:
+    """Every method with every seed on one dataset; a seed's model is pretrained with that seed.
+
+    Args:
+        name: the sweep's name.
+        description: a sentence for its report.
+        algorithms: methods to train.
+        objective: offline objective of all of them.
+        dataset: what they train on.
+        root: where it lies.
+        asm_root: where action structure models lie.
+        asm_configs: configuration of the model for each seed; its keys are the seeds.
+        asm_steps: pretraining steps.
+        **settings: settings of all trials (``updates``, ``evaluate_every``, ``preset``, ...).
+    """
+    store = ASMStore(asm_root)
+    uses_asm = [get_method(algorithm).uses_asm for algorithm in algorithms]
+    trials = [
+        make_trial(
+            algorithm=algorithm,
+            objective=objective,
+            root=root,
+            dataset=dataset,
+            seed=seed,
+            store=store,
+            asm_config=config,
+            asm_steps=asm_steps,
+            **settings,
+        )
+        for algorithm in algorithms
+        for seed, config in asm_configs.items()
+    ]
+    path = dataset_path(root, dataset)
+    pretrainings = [PretrainingPlan(path, config, (asm_steps,)) for config in asm_configs.values()]
+    return SweepPlan(name, description, tuple(trials), tuple(pretrainings if any(uses_asm) else ()))
+
+
+def dataset_path(root: str, dataset: OfflineDataset) -> str:
+    """The folder of an opened dataset, as ``offline_data(input_=...)`` takes it."""
+    return f"{root.rstrip('/')}/{dataset.meta.key}"
+
+
+def make_trial(
+    *,
+    algorithm: str,
+    root: str,
+    dataset: OfflineDataset,
+    store: ASMStore,
+    asm_config: ASMConfig,
+    asm_steps: int,
+    **settings: Any,
+) -> dict[str, Any]:
+    """One trial; ``asm`` is where its model will lie once it is pretrained."""
+    meta = dataset.meta
+    trial: dict[str, Any] = {
+        "algorithm": algorithm,
+        "task": meta.task,
+        "bins": meta.bins,
+        "level": meta.level,
+        "dataset": dataset_path(root, dataset),
+        "dataset_digest": meta.digest,
+        "environment": get_task(meta.task, meta.bins).gym_id,
+        **settings,
+    }
+    if get_method(algorithm).uses_asm:
+        trial |= {
+            "asm": str(store.place(meta.key, asm_identity(dataset, asm_config), asm_steps)),
+            "asm_steps": asm_steps,
+            "asm_epochs": round(asm_steps * asm_config.batch_size / len(dataset), 2),
+            "asm_masking": "variable" if asm_config.masking.variable else "fixed",
+        }
+    return trial

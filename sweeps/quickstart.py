@@ -1,0 +1,57 @@
+"""The main job, small enough for two cores and a quarter of an hour: SPIN and its baselines on cheetah-run medium-expert."""
+
+from pathlib import Path
+
+from spin_rl.algorithms.masking import Masking
+from spin_rl.algorithms.methods import METHODS, get_preset
+from spin_rl.algorithms.pretraining import ASMConfig
+from spin_rl.platform.asm_store import identity_key
+from spin_rl.platform.datasets import OfflineDataset
+from spin_rl.sweeps.plan import SweepPlan, methods_plan
+
+TASK, LEVEL, SIZE = "cheetah-run", "medium-expert", 200_000
+PRESET = "small"
+SEEDS = (0, 1)
+ASM_STEPS = 5_000
+UPDATES = 5_000
+EVALUATIONS = 10
+EPISODES = 5
+
+
+def quickstart_plan(
+    dataset: OfflineDataset,
+    root: str,
+    asm_root: Path,
+    *,
+    seeds: tuple[int, ...] = SEEDS,
+    asm_steps: int = ASM_STEPS,
+    updates: int = UPDATES,
+    preset: str = PRESET,
+) -> SweepPlan:
+    """Every method with IQL for the same number of updates, each seed of SPIN on a model pretrained with that seed."""
+    sizes = get_preset(preset).asm
+    evaluate_every = max(1, updates // EVALUATIONS)
+    plan = methods_plan(
+        name="quickstart",
+        description=(
+            f"SPIN, SAINT, factored and autoregressive policies with IQL on {dataset.meta.key}: "
+            f"{updates:,} policy updates, {asm_steps:,} pretraining steps, preset {preset}, {len(seeds)} seeds."
+        ),
+        algorithms=tuple(METHODS),
+        objective="iql",
+        dataset=dataset,
+        root=root,
+        asm_root=asm_root,
+        asm_configs={
+            seed: ASMConfig(sizes=sizes, masking=Masking(variable=True), precision="bfloat16", seed=seed)
+            for seed in seeds
+        },
+        preset=preset,
+        updates=evaluate_every * (updates // evaluate_every),
+        evaluate_every=evaluate_every,
+        updates_per_iteration=evaluate_every,
+        evaluation_episodes=EPISODES,
+        asm_steps=asm_steps,
+    )
+    standard = (seeds, asm_steps, updates, preset, len(dataset)) == (SEEDS, ASM_STEPS, UPDATES, PRESET, SIZE)
+    return plan if standard else plan.named(f"quickstart-{identity_key({'trials': plan.trials})[:6]}")
