@@ -74,6 +74,7 @@ def test_storage_that_cannot_be_written_is_a_problem() -> None:
     assert finding.state is State.PROBLEM
     assert "/proc/results cannot be written" in finding.text
     assert "--storage" in finding.mend
+    assert doctor.check_writable("storage", "nowhere://bucket/results").state is State.PROBLEM
 
 
 def test_a_cluster_that_does_not_answer_and_one_that_is_not_ray(closed_port: int, server: str) -> None:
