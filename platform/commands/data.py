@@ -1,17 +1,23 @@
 """``spin-rl data``: make, look at and check datasets; train the policies that they are collected with."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from spin_rl.platform.commands import data_exchange
+
 if TYPE_CHECKING:
+    from spin_rl.envs import Task
     from spin_rl.platform.datasets import DatasetMetadata, OfflineDataset
+    from spin_rl.platform.datasets.collect import MadeDataset
 
 app = typer.Typer(no_args_is_help=True, help="Datasets, and the behaviour policies that they are collected with.")
+app.command("import")(data_exchange.import_)
+app.command()(data_exchange.export)
 console = Console()
 
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Task, such as cheetah-run.")]
@@ -80,35 +86,47 @@ def make(
 ) -> None:
     """Collect a dataset with behaviour policies. What was collected before a kill is kept."""
     from spin_rl.envs import get_task
-    from spin_rl.platform.datasets.collect import make_dataset
     from spin_rl.platform.datasets.levels import SIZES, check_level
 
     problem = get_task(task, bins)
     check_level(level)
+    made = collect_with_progress(
+        problem,
+        level,
+        SIZES[level] if size is None else size,
+        seed=seed,
+        root=root,
+        epsilon=epsilon,
+        workers=workers,
+        policies=policies,
+    )
+    describe(made.metadata)
+
+
+def collect_with_progress(task: "Task", level: str, size: int, **settings: Any) -> "MadeDataset":
+    """``make_dataset`` with a bar and a line that says what came of it."""
+    from spin_rl.platform.datasets.collect import make_dataset
+
     with progress_bar() as progress:
-        bar = progress.add_task(f"collecting {problem.key}/{level}", total=None)
+        bar = progress.add_task(f"collecting {task.key}/{level}", total=None)
         made = make_dataset(
-            problem,
+            task,
             level,
-            SIZES[level] if size is None else size,
-            seed=seed,
-            root=root,
-            epsilon=epsilon,
-            workers=workers,
-            policies=policies,
+            size,
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            **settings,
         )
         progress.update(bar, visible=not made.found)
-    console.print(f"{'Found' if made.found else 'Made'} {made.location}")
-    _describe(made.metadata)
+    console.print(f"{'Found' if made.found else 'Made'} {made.location}", soft_wrap=True)
+    return made
 
 
 @app.command()
 def inspect(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = None, root: RootPath = None) -> None:
     """Shapes, returns, and how the actions are distributed."""
-    metadata = _metadata(task, level, bins, root, version)
-    _describe(metadata)
-    dataset = _open(metadata, root)
+    metadata = find(task, level, bins, root, version)
+    describe(metadata)
+    dataset = open_with_progress(metadata, root)
     from spin_rl.platform.datasets.inspect import action_counts, distinct_actions
 
     counts = action_counts(dataset)
@@ -131,7 +149,7 @@ def verify(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = 
     from spin_rl.platform.datasets.reader import verify_dataset
     from spin_rl.platform.datasets.store import Root
 
-    metadata = _metadata(task, level, bins, root, version)
+    metadata = find(task, level, bins, root, version)
     with progress_bar() as progress:
         bar = progress.add_task(f"verifying {metadata.key}", total=metadata.rows)
         verify_dataset(metadata, Root(root), lambda rows: progress.advance(bar, rows))
@@ -206,13 +224,15 @@ def ship_behaviour(
     console.print(table)
 
 
-def _metadata(task: str, level: str, bins: int, root: str | None, version: int | None) -> "DatasetMetadata":
+def find(task: str, level: str, bins: int, root: str | None, version: int | None) -> "DatasetMetadata":
+    """Metadata of the dataset that the options name."""
     from spin_rl.platform.datasets import find_metadata
 
     return find_metadata(task, level, bins=bins, root=root, version=version)
 
 
-def _open(metadata: "DatasetMetadata", root: str | None) -> "OfflineDataset":
+def open_with_progress(metadata: "DatasetMetadata", root: str | None) -> "OfflineDataset":
+    """Open a dataset; a bar shows the verification, if this machine has not made it yet."""
     from spin_rl.platform.datasets import open_dataset
 
     with progress_bar() as progress:
@@ -227,7 +247,8 @@ def _open(metadata: "DatasetMetadata", root: str | None) -> "OfflineDataset":
         )
 
 
-def _describe(metadata: "DatasetMetadata") -> None:
+def describe(metadata: "DatasetMetadata") -> None:
+    """Print what a dataset is."""
     table = Table(show_header=False, title=metadata.key)
     table.add_row("transitions, episodes", f"{metadata.transitions:,}, {metadata.episodes:,}")
     table.add_row("observation size", str(metadata.observation_size))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from spin_rl.envs.errors import UserError
 from spin_rl.platform.datasets.metadata import SCHEMA, Behaviour, DatasetMetadata, Returns
 from spin_rl.platform.datasets.parts import PartWriter
 from spin_rl.platform.datasets.rows import Rows
@@ -53,6 +54,8 @@ def build_dataset(
             writer.add(rows.numbered_from(sum(len(array) for array in returns + mine)))
             mine.append(rows.returns())
             transitions += int(rows.lengths().sum())
+        if not mine:
+            raise UserError(f"{origin.policy}: there are no transitions.")
         its = np.concatenate(mine)
         returns.append(its)
         behaviours.append(

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,16 @@ from spin_rl.platform.datasets.metadata import DatasetMetadata
 from spin_rl.platform.datasets.parts import read_verified
 from spin_rl.platform.datasets.rows import Rows
 from spin_rl.platform.datasets.store import Root, find_metadata
+
+
+class Batch(NamedTuple):
+    """Transitions drawn from a dataset."""
+
+    observation: NDArray[np.float32]  # (B, S)
+    action: NDArray[np.int16]  # (B, N)
+    reward: NDArray[np.float32]  # (B,)
+    next_observation: NDArray[np.float32]  # (B, S)
+    terminated: NDArray[np.bool_]  # (B,)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,17 @@ class OfflineDataset:
     def __len__(self) -> int:
         """Number of transitions."""
         return len(self.transitions)
+
+    def batch(self, indices: NDArray[np.integer]) -> Batch:
+        """The transitions with these numbers (B,), each in [0, transitions)."""
+        rows = self.transitions.take(indices)  # take is twice as fast as indexing with an array
+        return Batch(
+            observation=self.observations.take(rows, axis=0),
+            action=self.actions.take(rows, axis=0),
+            reward=self.rewards.take(rows),
+            next_observation=self.observations.take(rows + 1, axis=0),
+            terminated=self.terminated.take(rows),
+        )
 
     def returns(self) -> NDArray[np.float64]:
         """Undiscounted return of each episode (episodes,)."""
@@ -196,12 +217,17 @@ def _write_columns(path: Path, columns: dict[str, NDArray[Any]]) -> None:
         writer.write_batch(batch)
 
 
+_NUMPY_TYPE = {pa.from_numpy_dtype(t): np.dtype(t) for t in (np.float32, np.int16, np.uint8, np.int32, np.int64)}
+
+
 def _map_columns(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of ``_write_columns`` as views of the mapped file."""
     batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    return {
-        name: column.values.to_numpy(zero_copy_only=True).reshape(len(column), -1)
-        if pa.types.is_fixed_size_list(column.type)
-        else column.to_numpy(zero_copy_only=True)
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    }
+    # Arrow's own conversions import pandas first, which takes a hundred times as long as all of this
+    columns = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        is_list = pa.types.is_fixed_size_list(column.type)
+        values = column.type.value_type if is_list else column.type
+        array = np.frombuffer(column.buffers()[-1], _NUMPY_TYPE[values])
+        columns[name] = array.reshape(len(column), -1) if is_list else array[: len(column)]
+    return columns

@@ -395,10 +395,32 @@ def test_other_roots_work_too(tmp_path, monkeypatch):
         Root("memory://bucket").filesystem.rm("/bucket", recursive=True)
 
 
-def test_reading_loads_neither_ray_nor_mlflow_nor_torch():
-    script = "import sys, spin_rl.platform.datasets; print({'ray', 'mlflow', 'torch'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ)
+def test_reading_loads_neither_ray_nor_mlflow_nor_torch_nor_pandas(tmp_path):
+    make(tmp_path)
+    open_dataset("toy", "random", bins=4, root=tmp_path)
+    script = (
+        "import sys; from spin_rl.platform.datasets import open_dataset\n"
+        "open_dataset('toy', 'random', bins=4, root=sys.argv[1]).batch([0, 1])\n"
+        "print({'ray', 'mlflow', 'torch', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, env=os.environ)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_a_batch_is_the_transitions_asked_for(tmp_path):
+    make(tmp_path)
+    dataset = open_dataset("toy", "random", bins=4, root=tmp_path)
+    last = int(dataset.episode_offsets[1]) - 1  # the last transition of the first episode
+    indices = np.array([last + 1, 0, last])
+    batch = dataset.batch(indices)
+    rows = np.array([last + 2, 0, last])
+    np.testing.assert_array_equal(dataset.transitions[indices], rows)
+    np.testing.assert_array_equal(batch.observation, dataset.observations[rows])
+    np.testing.assert_array_equal(batch.next_observation, dataset.observations[rows + 1])
+    np.testing.assert_array_equal(batch.action, dataset.actions[rows])
+    np.testing.assert_array_equal(batch.reward, dataset.rewards[rows])
+    np.testing.assert_array_equal(batch.terminated, dataset.terminated[rows])
+    assert not np.shares_memory(batch.observation, dataset.observations)
 
 
 def test_the_metadata_is_written_last(tmp_path):

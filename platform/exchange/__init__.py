@@ -1,0 +1,1 @@
+"""Datasets from elsewhere and to elsewhere: the factorised benchmark's files, RLlib, Minari, tables."""

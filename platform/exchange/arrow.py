@@ -1,0 +1,82 @@
+"""Columns of foreign Arrow tables as arrays."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from spin_rl.envs.errors import UserError
+
+
+def files(path: Path, ending: str) -> list[Path]:
+    """A file, or all files of a folder with this ending in the order of their names.
+
+    Raises:
+        UserError: there are none.
+    """
+    if path.is_file():
+        return [path]
+    found = sorted(path.rglob(f"*.{ending}")) if path.is_dir() else []
+    if not found:
+        raise UserError(f"{path} is no {ending} file and no folder with such files.")
+    return found
+
+
+def read_batches(file: Path, needed: Sequence[str], batch_size: int = 20_000) -> Iterator[tuple[pa.Table, int, int]]:
+    """A Parquet file in batches of rows: each with the number of rows read so far and in all.
+
+    Raises:
+        UserError: no whole Parquet file, or without a column that is needed.
+    """
+    try:
+        parquet = pq.ParquetFile(file)
+        names = parquet.schema_arrow.names
+        refuse_missing(file, names, needed)
+        done, total = 0, parquet.metadata.num_rows
+        for batch in parquet.iter_batches(batch_size):
+            done += batch.num_rows
+            yield pa.Table.from_batches([batch]), done, total
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is no whole Parquet file ({str(error).splitlines()[0]}).") from error
+
+
+def refuse_missing(file: Path, names: Sequence[str], needed: Sequence[str]) -> None:
+    """Raises UserError for columns that are needed and not there."""
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise UserError(f"{file} has no column {', '.join(missing)}; it has: {', '.join(names)}.")
+
+
+def matrix(table: pa.Table, name: str, where: str) -> NDArray[Any]:
+    """A column of numbers or of lists of numbers, all of one length, as an array (rows, width)."""
+    column = table[name].combine_chunks()
+    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
+    if pa.types.is_struct(column.type):  # Ray's tensors of several shapes keep their values here
+        column = column.field("data")
+    rows = len(column)
+    while (
+        pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or pa.types.is_fixed_size_list(column.type)
+    ):
+        if column.null_count:
+            raise UserError(f"{where}: a value of {name} is missing.")
+        column = column.flatten()
+    if column.null_count:
+        raise UserError(f"{where}: a value of {name} is missing.")
+    if rows == 0 or len(column) % rows:
+        raise UserError(f"{where}: the values of {name} are not of one length.")
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_boolean(column.type)):
+        raise UserError(f"{where}: {name} is of type {column.type}, not of numbers.")
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values.reshape(rows, -1)
+
+
+def boolean(table: pa.Table, name: str) -> NDArray[np.bool_]:
+    """A column of booleans (rows,); a missing one counts as false."""
+    column: NDArray[Any] = table[name].combine_chunks().to_numpy(zero_copy_only=False)
+    return np.array([bool(value) for value in column])

@@ -1,0 +1,124 @@
+"""Transitions from elsewhere become a dataset of this format."""
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock
+
+from spin_rl.envs.catalogue import nvec_of, tasks
+from spin_rl.envs.errors import UserError, unknown_name
+from spin_rl.platform.datasets.build import Origin, build_dataset
+from spin_rl.platform.datasets.metadata import DatasetMetadata
+from spin_rl.platform.datasets.store import Root
+from spin_rl.platform.exchange.transitions import Transitions, episodes_of
+
+
+class Spaces(NamedTuple):
+    """What a task's transitions are made of."""
+
+    nvec: tuple[int, ...]
+    observation_size: int
+
+
+class Imported(NamedTuple):
+    """A dataset that is there now."""
+
+    metadata: DatasetMetadata
+    location: str
+    found: bool  # an equal one was there before
+
+
+def spaces_of(task: str, bins: int, nvec: Sequence[int] | None = None, observation_size: int | None = None) -> Spaces:
+    """The spaces of a task of the catalogue, or those named, for a task that it does not know.
+
+    Raises:
+        UserError: unknown task and no spaces named, or other ones than the task has.
+    """
+    named = Spaces(tuple(nvec or ()), observation_size or 0)
+    known = tasks().get((task, bins))
+    if known is None:
+        if not named.nvec or not named.observation_size:
+            error = unknown_name("task", f"{task}-{bins}", sorted(each.key for each in tasks().values()))
+            raise UserError(f"{error} For a task of your own, name --nvec and --observation-size.")
+        return named
+    env = known.make()
+    try:
+        space: Any = env.observation_space
+        spaces = Spaces(nvec_of(env), int(np.prod(space.shape)))
+    finally:
+        env.close()
+    if named.nvec not in ((), spaces.nvec) or named.observation_size not in (0, spaces.observation_size):
+        raise UserError(
+            f"{known.key} has nvec {list(spaces.nvec)} and {spaces.observation_size} observations, not those named."
+        )
+    return spaces
+
+
+def import_dataset(
+    batches: Iterable[Transitions],
+    *,
+    task: str,
+    bins: int,
+    level: str,
+    spaces: Spaces,
+    origin: str,
+    root: str | Path | None,
+) -> Imported:
+    """Write transitions as the next version of a dataset, or find the version that has the same content.
+
+    Args:
+        batches: in the order of the source.
+        task: name of the task.
+        bins: choices per action dimension; part of the dataset's name.
+        level: name of the level, lower-case letters, digits and hyphens.
+        spaces: nvec and observation size.
+        origin: where it comes from, for the metadata.
+        root: where datasets lie.
+
+    Raises:
+        UserError: bad names, bad values (it names the source and the row), no transitions, or the root cannot be
+            written.
+    """
+    for what, name in (("task", task), ("level", level)):
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or re.search(r"-v\d+$", name):
+            raise UserError(
+                f"'{name}' is no name for a {what}: lower-case letters, digits and hyphens, such as my-{what}."
+            )
+    place = Root(root)
+    parent: Path = place.local or place.scratch / "making"
+    staging = parent / f"{task}-{bins}" / f".{level}-import"
+    known = tasks().get((task, bins))
+    try:
+        staging.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(staging.parent / f".{level}.lock"):
+            versions = place.versions(task, bins, level)
+            metadata = build_dataset(
+                staging,
+                [(Origin(level, f"imported from {origin}", "", 0.0), episodes_of(batches))],
+                task=task,
+                bins=bins,
+                level=level,
+                version=max(versions, default=0) + 1,
+                nvec=spaces.nvec,
+                observation_size=spaces.observation_size,
+                requested_size=0,
+                seed=0,
+                reference_random=known.reference.random if known else None,
+                reference_expert=known.reference.expert if known else None,
+            )
+            for version in versions:
+                there = place.read_metadata(f"{task}-{bins}/{level}-v{version}")
+                if there and there.digest == metadata.digest:
+                    return Imported(there, f"{place.location}/{there.key}", found=True)
+            place.publish(staging, metadata.key)
+    except OSError as error:
+        raise UserError(
+            f"{place.location} cannot be written ({error.strerror or error}); make room or name --root."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Imported(metadata, f"{place.location}/{metadata.key}", found=False)

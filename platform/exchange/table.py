@@ -1,0 +1,120 @@
+"""A table with named columns, as Parquet or CSV: one row per step, the rows of an episode together and in order."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from spin_rl.envs.errors import UserError
+from spin_rl.platform.exchange.arrow import boolean, matrix, read_batches, refuse_missing
+from spin_rl.platform.exchange.transitions import Source, Transitions
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of a table's columns.
+
+    With ``next_observation``, every row is a transition. Without, the next row of the episode has its next observation,
+    and the last row of an episode is only its last observation.
+    """
+
+    observation: Sequence[str]  # S names
+    action: Sequence[str]  # N names
+    next_observation: Sequence[str] = ()  # S names, or none
+    reward: str = "reward"
+    episode: str = "episode"
+    terminated: str = "terminated"  # taken as false where there is no such column
+
+    @property
+    def needed(self) -> list[str]:
+        return [*self.observation, *self.action, *self.next_observation, self.reward, self.episode]
+
+
+def read(
+    path: Path, source: Source, *, columns: Columns, on_progress: Callable[[int, int], None] | None = None
+) -> Iterator[Transitions]:
+    """The transitions of a table.
+
+    Args:
+        path: .parquet or .csv.
+        source: its name and the spaces that it must have.
+        columns: what its columns are called.
+        on_progress: called with the part read so far and the whole.
+    """
+    seen: set[Any] = set()
+    for table, first in _whole_episodes(path, columns, on_progress):
+        names = table[columns.episode].to_numpy()
+        starts = np.append(True, names[1:] != names[:-1])
+        for row in np.flatnonzero(starts):
+            if names[row] in seen:
+                raise UserError(f"{path}, row {first + int(row)}: episode {names[row]} comes a second time.")
+            seen.add(names[row])
+        ends = np.append(starts[1:], True)
+        values = _values(table, columns.observation, source)
+        if columns.next_observation:
+            rows, next_observation = np.arange(len(names)), _values(table, columns.next_observation, source)
+        else:
+            rows = np.flatnonzero(~ends)
+            next_observation = values[rows + 1]
+            ends = np.append(ends[1:], False)
+        if not len(rows):
+            continue
+        has_flag = columns.terminated in table.column_names
+        terminated = boolean(table, columns.terminated) if has_flag else np.zeros(len(names), bool)
+        yield source.batch(
+            first + rows,
+            observation=values[rows],
+            action=_values(table, columns.action, source)[rows],
+            reward=matrix(table, columns.reward, source.name)[rows, 0],
+            next_observation=next_observation,
+            terminated=terminated[rows],
+            ended=ends[rows],
+        )
+
+
+def _values(table: pa.Table, names: Sequence[str], source: Source) -> NDArray[Any]:
+    return np.concatenate([matrix(table, name, source.name) for name in names], axis=1)
+
+
+def _whole_episodes(
+    path: Path, columns: Columns, on_progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[pa.Table, int]]:
+    """The table in pieces of whole episodes, each with the number of its first row."""
+    held, first = None, 0
+    for batch, done, total in _tables(path, columns.needed):
+        table = pa.concat_tables([held, batch]) if held is not None else batch
+        names = table[columns.episode].to_pylist()
+        if None in names:
+            raise UserError(f"{path}, row {first + names.index(None)}: {columns.episode} is missing.")
+        whole = len(names) - next((i for i, name in enumerate(reversed(names)) if name != names[-1]), len(names))
+        if whole:
+            yield table.slice(0, whole), first
+        held, first = table.slice(whole), first + whole
+        if on_progress:
+            on_progress(done, total)
+    if held is not None and held.num_rows:
+        yield held, first
+
+
+def _tables(path: Path, needed: Sequence[str]) -> Iterator[tuple[pa.Table, int, int]]:
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    if path.suffix == ".parquet":
+        yield from read_batches(path, needed)
+        return
+    if path.suffix != ".csv":
+        raise UserError(f"{path} is neither .parquet nor .csv.")
+    done, total = 0, path.stat().st_size
+    try:
+        with pyarrow.csv.open_csv(path) as reader:
+            refuse_missing(path, reader.schema.names, needed)
+            for batch in reader:
+                done += batch.nbytes
+                yield pa.Table.from_batches([batch]), min(done, total), total
+    except pa.ArrowException as error:
+        raise UserError(f"{path} is no table of numbers ({str(error).splitlines()[0]}).") from error
