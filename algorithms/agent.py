@@ -162,6 +162,6 @@ def check_asm_data(checkpoint: ASMCheckpoint, task: str, bins: int) -> None:
     """UserError where a checkpoint was pretrained on another task."""
     if (checkpoint.task, checkpoint.bins) != (task, bins):
         raise UserError(
-            f"{checkpoint.path} was pretrained on {checkpoint.task} with {checkpoint.bins} bins, the policy trains on {task} "
-            f"with {bins}: 'spin-rl pretrain {task} LEVEL --bins {bins}' makes the one that is needed."
+            f"{checkpoint.path} was pretrained on {checkpoint.task} with {checkpoint.bins} bins, the policy trains on "
+            f"{task} with {bins}: 'spin-rl pretrain {task} LEVEL --bins {bins}' makes the one that is needed."
         )

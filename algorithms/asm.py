@@ -1,4 +1,4 @@
-"""The action structure model (ASM): a transformer over state tokens and masked sub-action tokens (SPEC.md section 2)."""
+"""The action structure model (ASM): a transformer over state tokens and masked sub-action tokens (SPEC.md 2)."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Reading a trained policy back from a checkpoint, without RLlib, without its dataset, and without running any code of it."""
+"""Reading a trained policy back from a checkpoint: without RLlib, without its dataset, running no code of it."""
 
 import json
 from collections.abc import Mapping

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from spin_rl.algorithms.dropout import Dropout
 def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
     """Linear layers of the given sizes with ReLU (and dropout) between them, none after the last."""
     layers: list[nn.Module] = []
-    for index, (size, next_size) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (size, next_size) in enumerate(pairwise(sizes)):
         if index:
             layers += [nn.ReLU(), Dropout(dropout)] if dropout else [nn.ReLU()]
         layers.append(nn.Linear(size, next_size))

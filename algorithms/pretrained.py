@@ -1,4 +1,4 @@
-"""Pretrained action structure models on demand: found in the store, or made by going on from the nearest earlier one."""
+"""Pretrained action structure models on demand: found in the store, or made from the nearest earlier one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict

@@ -1,7 +1,7 @@
 """Stage 1: pretraining of the action structure model by masked action modelling (SPEC.md section 2).
 
-Plain PyTorch without Ray. A run is a function of (settings, data): batches are a pure function of (seed, step), masks and
-dropout come from torch's generator, whose state is part of the training state.
+Plain PyTorch without Ray. A run is a function of (settings, data): batches are a pure function of (seed, step), masks
+and dropout come from torch's generator, whose state is part of the training state.
 """
 
 import json

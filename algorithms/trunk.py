@@ -23,8 +23,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.dropout(self.out(self._attend(self.attention_norm(x))))
-        x = x + self.ffn(self.ffn_norm(x))
-        return x
+        return x + self.ffn(self.ffn_norm(x))
 
     def _attend(self, x: Tensor) -> Tensor:
         # (B, T, 3 D) -> three of (B, H, T, D / H)

@@ -55,7 +55,7 @@ def register(task: Task) -> None:
     if (task.name, task.bins) in _TASKS:
         raise UserError(f"The task {task.key} is registered already; give yours another name.")
     _TASKS[task.name, task.bins] = task
-    gymnasium.register(id=task.gym_id, entry_point=task.make)
+    gymnasium.register(id=task.gym_id, entry_point=task.make)  # type: ignore[arg-type]
 
 
 def tasks() -> Mapping[tuple[str, int], Task]:

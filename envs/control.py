@@ -39,7 +39,7 @@ _REFERENCE: dict[tuple[str, str], dict[int, tuple[float, float]]] = {
 }
 
 
-class DiscretizedControl(gymnasium.Env[NDArray[np.float32], NDArray[np.int64]]):
+class DiscretizedControl(gymnasium.Env[NDArray[np.float32], Any]):
     """A DM Control task whose joint action picks one of ``bins`` values in each action dimension.
 
     Observation: the task's arrays flattened and concatenated in dm_control's order, float32 (S,).

@@ -121,9 +121,7 @@ def _run_batch(
     on_step: Callable[[int], None] | None,
 ) -> list[Episode]:
     generators = [np.random.default_rng((seed, number)) for number in numbers]
-    first = [
-        env.reset(seed=int(generator.integers(2**31)))[0] for env, generator in zip(envs, generators, strict=True)
-    ]
+    first = [env.reset(seed=int(generator.integers(2**31)))[0] for env, generator in zip(envs, generators, strict=True)]
     observation = np.stack(first).astype(np.float32)
     uniforms = _Uniforms(generators, policy.draws)
     observations: list[list[NDArray[np.float32]]] = [[row.copy()] if record else [] for row in observation]

@@ -1,4 +1,4 @@
-"""Runs a sweep plan on Ray: pretraining side by side, then the trials through Tune; a killed sweep goes on where it stood."""
+"""Runs a sweep plan on Ray: pretraining side by side, then trials through Tune; a killed sweep goes on."""
 
 import json
 import shlex
@@ -182,5 +182,6 @@ def _check_resources(cpus_per_trial: int, gpus_per_trial: float) -> None:
     for name, wanted in (("CPU", float(cpus_per_trial)), ("GPU", gpus_per_trial)):
         if wanted > have.get(name, 0.0):
             raise UserError(
-                f"A trial asks for {wanted:g} {name}, the cluster has {have.get(name, 0.0):g}: ask for less or add nodes."
+                f"A trial asks for {wanted:g} {name}, the cluster has {have.get(name, 0.0):g}: "
+                "ask for less or add nodes."
             )

@@ -26,7 +26,7 @@ class PretrainingPlan:
 class SweepPlan:
     """A sweep's name, its trials and what has to be pretrained for them.
 
-    A trial is a flat dictionary: settings of ``OfflineConfig`` by name, ``updates`` (its budget), and what describes it.
+    A trial is a flat dictionary: settings of ``OfflineConfig`` by name, ``updates`` (its budget), what describes it.
     """
 
     name: str

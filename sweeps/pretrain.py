@@ -1,4 +1,4 @@
-"""Pretraining for a sweep: every model that is missing, side by side as Ray tasks, with progress on the driver's screen."""
+"""Pretraining for a sweep: every model that is missing, side by side as Ray tasks, with progress."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The main job, small enough for two cores and a quarter of an hour: SPIN and its baselines on cheetah-run medium-expert."""
+"""The main job in a quarter of an hour on two cores: SPIN and its baselines on cheetah-run medium-expert."""
 
 from pathlib import Path
 

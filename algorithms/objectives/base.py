@@ -29,9 +29,10 @@ class Target:
         for parameter in copy.parameters():
             parameter.requires_grad_(False)
         self.module = copy
-        self._pairs = (list(copy.parameters()), list(online.parameters()))
+        self._copy: list[Tensor] = list(copy.parameters())
+        self._online: list[Tensor] = list(online.parameters())
         self._rate = rate
 
     @torch.no_grad()
     def update(self) -> None:
-        torch._foreach_lerp_(*self._pairs, self._rate)
+        torch._foreach_lerp_(self._copy, self._online, self._rate)

@@ -15,7 +15,7 @@ class Policy(nn.Module):
         raise NotImplementedError
 
     def act(self, observation: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """Joint actions (B, N): sampled by inverting each distribution at ``uniforms`` (B, N), or greedy without them."""
+        """Joint actions (B, N): each distribution inverted at ``uniforms`` (B, N), or greedy without them."""
         raise NotImplementedError
 
 

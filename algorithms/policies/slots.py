@@ -33,7 +33,7 @@ class SlotPolicy(FactorisedPolicy):
         Args:
             asm: a model of the same observation size, nvec and sizes.
             trunk_dropout: whether dropout stays active in the frozen trunk while the policy trains, as in the published
-                implementation. It acts as noise on the features; without it features are exact and an update is cheaper.
+                implementation. It is noise on the features; without it they are exact and an update is cheaper.
         """
         self.state_encoder.load_state_dict(asm.state_encoder.state_dict())
         self.trunk.load_state_dict(asm.trunk.state_dict())

@@ -1,4 +1,4 @@
-"""The methods as RLlib Algorithms: offline training in iterations of K updates, batched evaluation, safe checkpoints."""
+"""The methods as RLlib Algorithms: iterations of K updates, batched evaluation, safe checkpoints."""
 
 import json
 from pathlib import Path
@@ -23,8 +23,8 @@ from spin_rl.algorithms.rllib.config import (
 class OfflineAlgorithm(Algorithm):
     """Trains a policy offline; one ``train()`` is ``updates_per_iteration`` policy updates.
 
-    The first iteration makes none: it evaluates the untrained policy, the curve's point at update 0. Between evaluations
-    the last one is reported again, with ``eval/updates`` saying when it was made.
+    The first iteration makes none: it evaluates the untrained policy, the curve's point at update 0. Between
+    evaluations the last one is reported again, with ``eval/updates`` saying when it was made.
     """
 
     config_class: type[OfflineConfig] = OfflineConfig
@@ -103,7 +103,7 @@ class OfflineAlgorithm(Algorithm):
 
     # Checkpoints hold tensors as safetensors and everything else as JSON: reading one runs no code.
 
-    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+    def save_to_path(self, path: Any = None, **_rllib: Any) -> str:
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         tensors, values = self._first_learner(lambda learner: learner.agent_state())
@@ -115,7 +115,7 @@ class OfflineAlgorithm(Algorithm):
         return str(folder)
 
     @classmethod
-    def from_checkpoint(cls, path: Any, **kwargs: Any) -> "OfflineAlgorithm":
+    def from_checkpoint(cls, path: Any, **_rllib: Any) -> "OfflineAlgorithm":
         """The algorithm that wrote the checkpoint in folder ``path``, as it was then."""
         folder = Path(getattr(path, "path", path))
         settings = json.loads((folder / "settings.json").read_text())
@@ -125,7 +125,7 @@ class OfflineAlgorithm(Algorithm):
         algorithm.restore_from_path(folder)
         return algorithm
 
-    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+    def restore_from_path(self, path: Any, *_args: Any, **_rllib: Any) -> None:
         folder = Path(path)
         tensors = load_file(folder / "learner.safetensors")
         progress = json.loads((folder / "progress.json").read_text())

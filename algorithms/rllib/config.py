@@ -54,7 +54,7 @@ class OfflineConfig(AlgorithmConfig):
         self.seed = 0
         self.offline_data_class = ArrowOfflineData
 
-    def training(  # type: ignore[override]
+    def training(
         self,
         *,
         objective: str = NotProvided,
@@ -117,10 +117,10 @@ class OfflineConfig(AlgorithmConfig):
 
     def validate(self) -> None:
         """Check the settings against each other and against the dataset, before anything is built."""
-        if self.enable_rl_module_and_learner and self.input_ and self.observation_space is None:
+        if self.input_:
             meta = self.dataset()
-            self.observation_space = Box(-float("inf"), float("inf"), (meta.observation_size,))
-            self.action_space = MultiDiscrete(meta.nvec)
+            self.observation_space: Any = Box(-float("inf"), float("inf"), (meta.observation_size,))
+            self.action_space: Any = MultiDiscrete(list(meta.nvec))
         super().validate()
         if self.objective not in OBJECTIVES:
             raise unknown_name("objective", self.objective, OBJECTIVES)
@@ -133,8 +133,8 @@ class OfflineConfig(AlgorithmConfig):
         if get_method(self.method_name).uses_asm and self.input_ and not self.asm:
             raise UserError(
                 f"{get_method(self.method_name).label} needs a pretrained action structure model: "
-                f"'spin-rl pretrain {self.task().name} {self.dataset().level} --preset {self.preset}' makes one and prints "
-                "its folder, to be given as training(asm=...)."
+                f"'spin-rl pretrain {self.task().name} {self.dataset().level} --preset {self.preset}' makes one and "
+                "prints its folder, to be given as training(asm=...)."
             )
 
     def task(self) -> Task:
@@ -235,7 +235,8 @@ def split_dataset_path(path: str) -> tuple[str, str, str]:
     parts = path.rstrip("/").rsplit("/", 2)
     if len(parts) != 3 or "-v" not in parts[2]:
         raise UserError(
-            f"'{path}' is not the folder of a dataset; it has the form ROOT/TASK-BINS/LEVEL-vN, as 'spin-rl data list' prints."
+            f"'{path}' is not the folder of a dataset, which has the form ROOT/TASK-BINS/LEVEL-vN; "
+            "'spin-rl data list' prints those that there are."
         )
     return parts[0], parts[1], parts[2]
 

@@ -1,4 +1,4 @@
-"""The learner: K updates at a time on data that lies on its device, on a frozen action structure model where one is used."""
+"""The learner: K updates at a time on data that lies on its device."""
 
 import time
 from dataclasses import asdict
@@ -21,7 +21,10 @@ from spin_rl.platform.evaluation import evaluate
 
 
 class OfflineLearner(TorchLearner):
-    """A thin shell around ``OfflineAgent``; RLlib's minibatch loop, which costs more than small updates do, is not used."""
+    """A thin shell around ``OfflineAgent``.
+
+    RLlib's own minibatch loop costs more than a small update does, and is not used.
+    """
 
     agent: OfflineAgent
 

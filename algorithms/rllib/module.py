@@ -18,13 +18,13 @@ class OfflineRLModule(TorchRLModule):
     def setup(self) -> None:
         self.objective = build_objective(self.model_config["spec"])
 
-    def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def _forward_inference(self, batch: dict[str, Any], **_rllib: Any) -> dict[str, Any]:
         return {Columns.ACTIONS: self._act(batch, sample=False)}
 
-    def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def _forward_exploration(self, batch: dict[str, Any], **_rllib: Any) -> dict[str, Any]:
         return {Columns.ACTIONS: self._act(batch, sample=True)}
 
-    def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    def _forward_train(self, batch: dict[str, Any], **_rllib: Any) -> dict[str, Any]:
         raise NotImplementedError("The learner trains through its agent, never through a forward pass of the module.")
 
     def _act(self, batch: dict[str, Any], *, sample: bool) -> torch.Tensor:

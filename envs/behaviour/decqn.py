@@ -139,7 +139,8 @@ class DecQN:
         """One step on Huber(mean_i U_i(s, a_i) - (G_n + gamma^n mean_i U'_i(s_n, argmax_c U_i(s_n, c))))."""
         config = self.config
         observation, action, returns, discount, then = (
-            torch.from_numpy(array) for array in replay.sample(generator, config.batch_size, config.n_step, config.gamma)
+            torch.from_numpy(array)
+            for array in replay.sample(generator, config.batch_size, config.n_step, config.gamma)
         )
         with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
             with torch.no_grad():
@@ -156,7 +157,10 @@ class DecQN:
 
     def _evaluate(self, loss: float, epsilon: float) -> Evaluation:
         result = rollout(
-            self.task.make, EpsilonGreedy(self.network), episodes=self.config.evaluation_episodes, seed=10_000 + self.round
+            self.task.make,
+            EpsilonGreedy(self.network),
+            episodes=self.config.evaluation_episodes,
+            seed=10_000 + self.round,
         )
         point = Evaluation(
             step=self.step,

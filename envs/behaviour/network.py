@@ -14,6 +14,8 @@ class DecoupledQ(nn.Module):
     Observations (B, S) to utilities (B, N, C), -inf at choices that do not exist.
     """
 
+    missing: Tensor
+
     def __init__(self, observation_size: int, nvec: Sequence[int], width: int = 512) -> None:
         super().__init__()
         self.nvec = tuple(nvec)
