@@ -1,4 +1,4 @@
-"""The command ``spin-rl``: every group of commands in one place. The door: it imports everything, nothing imports it."""
+"""The command ``spin-rl``: all commands in one place. The door: it imports everything, nothing imports it."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Offline reinforcement learning in large discrete action spaces: SPIN and its baselines, distributed with Ray.",
+    help="Offline reinforcement learning in large discrete action spaces: SPIN and its baselines, on Ray.",
 )
 app.command()(run.quickstart)
 app.add_typer(data.app, name="data")

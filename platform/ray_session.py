@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 @contextmanager
 def ray_session(cpus: int | None = None) -> Iterator[None]:
-    """Connect to ``RAY_ADDRESS`` where it is set; otherwise start Ray on this machine, for as long as the context lasts.
+    """Connect to ``RAY_ADDRESS`` where it is set; otherwise start Ray on this machine for as long as this lasts.
 
     Args:
         cpus: CPUs of a local session; all of the machine's by default.
