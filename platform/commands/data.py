@@ -122,15 +122,28 @@ def collect_with_progress(task: "Task", level: str, size: int, **settings: Any) 
 
 
 @app.command()
-def inspect(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = None, root: RootPath = None) -> None:
-    """Shapes, returns, and how the actions are distributed."""
+def inspect(
+    task: TaskName,
+    level: LevelName,
+    bins: Bins = 3,
+    version: Version = None,
+    root: RootPath = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG to draw; under --storage by default.")] = None,
+    storage: Storage = Path("results"),
+) -> None:
+    """Shapes, returns, and how the actions are distributed and depend on each other."""
     metadata = find(task, level, bins, root, version)
     describe(metadata)
     dataset = open_with_progress(metadata, root)
-    from spin_rl.platform.datasets.inspect import action_counts, distinct_actions
+    from spin_rl.platform.dataset_picture import draw
+    from spin_rl.platform.datasets.inspect import action_counts, dependence
 
-    counts = action_counts(dataset)
-    console.print(f"{distinct_actions(dataset):,} distinct joint actions in {len(dataset):,} transitions")
+    counts, found = action_counts(dataset), dependence(dataset)
+    console.print(
+        f"{found.distinct:,} distinct joint actions in {len(dataset):,} transitions; total correlation "
+        f"{found.total_correlation:.2f} bits ({found.by_chance:.2f} bits with each sub-action shuffled by itself: "
+        "what so many transitions show of independent ones)"
+    )
     table = Table("sub-action", "choices", "share of each choice", title="Actions")
     for index, row in enumerate(counts):
         shares = row / row.sum()
@@ -138,6 +151,9 @@ def inspect(task: TaskName, level: LevelName, bins: Bins = 3, version: Version =
         numbers = " ".join(f"{share:5.1%}" for share in shares) if len(row) <= 10 else ""
         table.add_row(str(index), str(len(row)), f"{bars}  {numbers}")
     console.print(table)
+    path = picture or storage / "inspect" / f"{metadata.key.replace('/', '-')}.png"
+    draw(dataset, path)
+    console.print(f"Drawn in {path}")
 
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -153,7 +169,10 @@ def verify(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = 
     with progress_bar() as progress:
         bar = progress.add_task(f"verifying {metadata.key}", total=metadata.rows)
         verify_dataset(metadata, Root(root), lambda rows: progress.advance(bar, rows))
-    console.print(f"{metadata.key} is whole: {metadata.transitions:,} transitions, digest {metadata.digest}")
+        seconds = progress.tasks[0].elapsed or 0.0
+    console.print(
+        f"{metadata.key} is whole: {metadata.transitions:,} transitions in {seconds:.1f} s, digest {metadata.digest}"
+    )
 
 
 @app.command()

@@ -1,9 +1,22 @@
-"""How the actions of a dataset are distributed."""
+"""How the actions of a dataset are distributed, and how far its sub-actions are from independence."""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spin_rl.platform.datasets.reader import OfflineDataset
+
+_PAIRS_FROM = 100_000
+"""Transitions, evenly spaced, that mutual information is estimated from."""
+
+
+class Dependence(NamedTuple):
+    """Distance of the joint actions' distribution from the product of its marginals, in bits."""
+
+    distinct: int  # joint actions that occur
+    total_correlation: float  # sum of the sub-actions' entropies minus the joint entropy
+    by_chance: float  # the same with every sub-action shuffled by itself: what the sample's size alone gives
 
 
 def action_counts(dataset: OfflineDataset) -> list[NDArray[np.int64]]:
@@ -12,13 +25,41 @@ def action_counts(dataset: OfflineDataset) -> list[NDArray[np.int64]]:
     return [np.bincount(column, minlength=n) for column, n in zip(actions.T, dataset.metadata.nvec, strict=True)]
 
 
-def distinct_actions(dataset: OfflineDataset) -> int:
-    """How many different joint actions occur."""
-    return len(joint_action_counts(dataset))
+def dependence(dataset: OfflineDataset) -> Dependence:
+    """Total correlation of the sub-actions over all transitions (plug-in estimate), beside that of shuffled ones."""
+    actions = dataset.actions[dataset.transitions]
+    marginal = sum(_entropy(counts) for counts in action_counts(dataset))
+    joint = _joint_counts(actions)
+    shuffled = np.random.default_rng(0).permuted(actions, axis=0)
+    return Dependence(
+        distinct=len(joint),
+        total_correlation=float(marginal - _entropy(joint)),
+        by_chance=float(marginal - _entropy(_joint_counts(shuffled))),
+    )
 
 
-def joint_action_counts(dataset: OfflineDataset) -> NDArray[np.int64]:
+def mutual_information(dataset: OfflineDataset) -> NDArray[np.float64]:
+    """Of each pair of sub-actions, in bits (N, N); the diagonal holds their entropies."""
+    every = max(1, len(dataset) // _PAIRS_FROM)
+    actions = dataset.actions[dataset.transitions[::every]].astype(np.int64)
+    nvec = dataset.metadata.nvec
+    entropies = [_entropy(np.bincount(column)) for column in actions.T]
+    result = np.diag(entropies)
+    for i in range(len(nvec)):
+        for j in range(i):
+            joint = np.bincount(actions[:, i] * nvec[j] + actions[:, j])
+            result[i, j] = result[j, i] = entropies[i] + entropies[j] - _entropy(joint)
+    return result
+
+
+def _joint_counts(actions: NDArray[np.int16]) -> NDArray[np.int64]:
     """How often each joint action that occurs does (distinct,)."""
-    actions = np.ascontiguousarray(dataset.actions[dataset.transitions])
-    as_bytes = actions.view(np.dtype((np.void, actions.dtype.itemsize * actions.shape[1])))[:, 0]
+    rows = np.ascontiguousarray(actions)
+    as_bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
     return np.unique(as_bytes, return_counts=True)[1]
+
+
+def _entropy(counts: NDArray[np.int64]) -> float:
+    """Of the distribution that counts are drawn from, in bits."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())

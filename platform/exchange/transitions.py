@@ -93,7 +93,7 @@ class Source(NamedTuple):
                 f"{self.name}, row {rows[0]}: action of {array.shape[1]} values of {array.dtype}, not "
                 f"{len(self.nvec)} whole numbers."
             )
-        outside: NDArray[np.bool_] = ~np.logical_and(array >= 0, array < np.array(self.nvec)).all(1)
+        outside = ~np.all((array >= 0) & (array < np.array(self.nvec)), axis=1)
         self._refuse(outside, rows, f"the action is outside of nvec {list(self.nvec)}")
         self._refuse((array != np.floor(array)).any(1), rows, "the action is not of whole numbers")
         return array.astype(np.int16)

@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import matplotlib.image
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +20,8 @@ from safetensors.torch import save_file
 from spin_rl.envs import rollout
 from spin_rl.envs.behaviour.network import DecoupledQ
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.datasets import collect, list_datasets, open_dataset, parts
+from spin_rl.platform.dataset_picture import draw
+from spin_rl.platform.datasets import OfflineDataset, collect, inspect, list_datasets, open_dataset, parts
 from spin_rl.platform.datasets.collect import make_dataset
 from spin_rl.platform.datasets.metadata import DatasetMetadata
 from spin_rl.platform.datasets.reader import verify_dataset
@@ -428,3 +431,48 @@ def test_the_metadata_is_written_last(tmp_path):
     folder = Path(Root(tmp_path).folder(metadata.key))
     times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert max(times, key=lambda name: times[name]) == "metadata.json"
+
+
+def fake(actions: np.ndarray, nvec: tuple[int, ...]) -> OfflineDataset:
+    """One long episode with these actions (T, N)."""
+    count = len(actions)
+    return OfflineDataset(
+        metadata=SimpleNamespace(nvec=nvec),
+        observations=np.zeros((count + 1, 1), np.float32),
+        actions=np.append(actions, [[0] * len(nvec)], 0).astype(np.int16),
+        rewards=np.zeros(count + 1, np.float32),
+        terminated=np.zeros(count + 1, bool),
+        transitions=np.arange(count, dtype=np.int32),
+        episode_offsets=np.array([0, count]),
+    )
+
+
+def test_dependence_is_measured_in_bits():
+    generator = np.random.default_rng(0)
+    free = generator.integers(4, size=40_000)
+    coin = generator.integers(2, size=40_000)
+    # the third repeats the first: 2 bits; the second and fourth are independent of everything
+    dataset = fake(np.stack([free, coin, free, generator.integers(3, size=40_000)], 1), (4, 2, 4, 3))
+    found = inspect.dependence(dataset)
+    assert found.total_correlation == pytest.approx(2, abs=0.01)
+    assert found.by_chance == pytest.approx(0, abs=0.01)
+    assert found.distinct == 4 * 2 * 3
+    information = inspect.mutual_information(dataset)
+    expected = np.array([[2, 0, 2, 0], [0, 1, 0, 0], [2, 0, 2, 0], [0, 0, 0, np.log2(3)]])
+    np.testing.assert_allclose(information, expected, atol=0.01)
+    assert [counts.sum() for counts in inspect.action_counts(dataset)] == [40_000] * 4
+
+
+def test_too_few_transitions_are_told_from_dependence():
+    """A thousand transitions of forty independent sub-actions: all joint actions differ, as they do when shuffled."""
+    found = inspect.dependence(fake(np.random.default_rng(0).integers(3, size=(1000, 40)), (3,) * 40))
+    assert found.distinct == 1000
+    assert found.total_correlation > 50
+    assert found.total_correlation == pytest.approx(found.by_chance, abs=0.01)
+
+
+def test_a_dataset_is_drawn(tmp_path):
+    make(tmp_path)
+    draw(open_dataset("toy", "random", bins=4, root=tmp_path), tmp_path / "folder/picture.png")
+    height, width = matplotlib.image.imread(tmp_path / "folder/picture.png").shape[:2]
+    assert width > height > 300
