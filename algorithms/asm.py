@@ -51,11 +51,18 @@ class ActionStructureModel(nn.Module):
         self.register_buffer("_rows", torch.cumsum(counts + 1, 0) - (counts + 1), persistent=False)
 
     def forward(self, observation: Tensor, tokens: Tensor) -> Tensor:
-        state = self.state_encoder(observation)  # (B, M, D)
-        sub_actions = functional.embedding(tokens + self._rows, self.embeddings.weight)  # (B, N, D)
-        mixed = self.trunk(torch.cat([state, sub_actions], 1))
-        logits: Tensor = self.heads(mixed[:, state.shape[1] :])
+        logits: Tensor = self.heads(self.mix(observation, self.embed(tokens)))
         return logits
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings (B, N, D) of tokens (B, N)."""
+        return functional.embedding(tokens + self._rows, self.embeddings.weight)
+
+    def mix(self, observation: Tensor, sub_actions: Tensor) -> Tensor:
+        """The trunk's output tokens (B, N, D) for sub-action tokens (B, N, D) beside the state's."""
+        state = self.state_encoder(observation)  # (B, M, D)
+        mixed: Tensor = self.trunk(torch.cat([state, sub_actions], 1))
+        return mixed[:, state.shape[1] :]
 
     def mask_embeddings(self) -> Tensor:
         """The mask's embedding of each sub-action, (N, D)."""

@@ -71,5 +71,6 @@ def _store(
         validation_accuracy=validation["accuracy"],
         full_loss=validation["full_loss"],
         full_accuracy=validation["full_accuracy"],
+        objective_loss=validation["objective_loss"],
     )
     return store.add(folder, record, pretraining.save)

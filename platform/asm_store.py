@@ -40,6 +40,7 @@ class ASMCheckpoint:
     validation_accuracy: float
     full_loss: float  # everything masked
     full_accuracy: float
+    objective_loss: float | None = None  # what was descended, on held-out episodes
 
 
 class ASMStore:
