@@ -1,5 +1,6 @@
 """The transformer trunk of the action structure model (SPEC.md section 2), shared by SAINT and SPIN."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,11 +29,12 @@ class Block(nn.Module):
     def _attend(self, x: Tensor) -> Tensor:
         # (B, T, 3 D) -> three of (B, H, T, D / H)
         query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if self.dropout.training and query.device.type == "cpu":
+        dropout = self.dropout.p if self.dropout.training else 0.0
+        if query.device.type == "cpu" and (dropout or query.dtype == torch.bfloat16):
+            # torch's fused kernel draws slow dropout masks on a CPU and is 2 to 6 times slower than this in bfloat16
             scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-            attended = self.dropout(scores.softmax(-1)) @ value
+            attended = self.dropout(scores.softmax(-1).to(value.dtype)) @ value
         else:
-            dropout = self.dropout.p if self.dropout.training else 0.0
             attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         return attended.transpose(1, 2).flatten(2)  # (B, H, T, D / H) -> (B, T, D)
 

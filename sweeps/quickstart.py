@@ -12,9 +12,9 @@ from spin_rl.sweeps.plan import SweepPlan, methods_plan
 TASK, LEVEL, SIZE = "cheetah-run", "medium-expert", 200_000
 PRESET = "small"
 SEEDS = (0, 1)
-ASM_STEPS = 5_000
-UPDATES = 5_000
-EVALUATIONS = 10
+ASM_STEPS = 3_000
+UPDATES = 4_000
+EVALUATIONS = 8
 EPISODES = 5
 
 

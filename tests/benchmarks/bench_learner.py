@@ -1,0 +1,78 @@
+"""Policy updates per second inside RLlib against a plain PyTorch loop of the same networks and batch; one thread."""
+
+import os
+import time
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import ray
+import torch
+from harness import make_random_dataset, paired, show
+
+from spin_rl.algorithms.agent import OfflineAgent
+from spin_rl.algorithms.asm import ActionStructureModel
+from spin_rl.algorithms.batches import DeviceTransitions
+from spin_rl.algorithms.pretrained import ensure_asm
+from spin_rl.algorithms.pretraining import ASMConfig
+from spin_rl.algorithms.rllib import ALGORITHMS
+from spin_rl.algorithms.rllib.config import OfflineConfig
+from spin_rl.platform.asm_store import ASMStore
+from spin_rl.platform.datasets import open_dataset
+
+UPDATES = 300
+BATCH = 256
+
+
+def plain_loop(agent: OfflineAgent, data: DeviceTransitions) -> float:
+    """Seconds for UPDATES updates, as one writes them by hand: draw a minibatch, update, next."""
+    agent.objective.train()
+    started = time.perf_counter()
+    for _ in range(UPDATES):
+        agent.objective.update(data.gather(torch.randint(data.size, (BATCH,))))
+    return time.perf_counter() - started
+
+
+def inside_rllib(algorithm: "ray.rllib.algorithms.Algorithm") -> float:
+    """Seconds for one training iteration of UPDATES updates, everything RLlib does around it included."""
+    started = time.perf_counter()
+    algorithm.train()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
+    with TemporaryDirectory() as folder:
+        path = make_random_dataset(Path(folder), "cheetah-run", 100_000)
+        dataset = open_dataset("cheetah-run", "random", root=folder)
+        for name in ("factored", "spin"):
+            config: OfflineConfig = ALGORITHMS[name].get_default_config()
+            config.environment("spin_rl/cheetah-run-3-v0").offline_data(input_=path).training(
+                preset="small", updates_per_iteration=UPDATES, evaluate_every=1000 * UPDATES, evaluation_episodes=1
+            )
+            sizes = config.resolved_preset().asm
+            if name == "spin":
+                store = ASMStore(Path(folder) / "asm")
+                config.training(asm=ensure_asm(store, dataset, ASMConfig(sizes=sizes), [0])[0].path)
+            algorithm = config.build_algo()
+            algorithm.train()  # the first iteration only evaluates
+            asm = ActionStructureModel(dataset.meta.observation_size, dataset.meta.nvec, sizes)
+            agent = OfflineAgent(config.agent_spec(), asm=asm)
+            data = DeviceTransitions(dataset, torch.device("cpu"))
+            ours, plain = paired(partial(inside_rllib, algorithm), partial(plain_loop, agent, data), rounds=5)
+            show(
+                f"{name} (small, batch {BATCH}): updates/s inside RLlib against a plain loop",
+                UPDATES / ours,
+                UPDATES / plain,
+                aim=0.9,
+            )
+            algorithm.stop()
+    ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
