@@ -12,12 +12,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from spin_rl.envs import UserError
 
@@ -58,12 +59,47 @@ class ASMStore:
         return self.folder(task_key, identity) / _NAME.format(step)
 
     def checkpoints(self, folder: Path) -> dict[int, ASMCheckpoint]:
-        """Whole checkpoints of a model by step."""
+        """Whole checkpoints of a model by step; one whose record cannot be read counts as missing."""
         found = {}
-        for path in sorted(folder.glob("step-*/checkpoint.json")):
-            checkpoint = ASMCheckpoint(**{**json.loads(path.read_text()), "path": str(path.parent)})
-            found[checkpoint.step] = checkpoint
+        for path in sorted(folder.glob("step-*")):
+            with suppress(UserError):
+                checkpoint = read_checkpoint(path)
+                found[checkpoint.step] = checkpoint
         return found
+
+    def all(self) -> list[ASMCheckpoint]:
+        """Every whole checkpoint, by task, model and step."""
+        folders = sorted({path.parent.parent for path in self.root.glob("**/step-*/checkpoint.json")})
+        return [found for folder in folders for _, found in sorted(self.checkpoints(folder).items())]
+
+    def find(self, reference: str) -> ASMCheckpoint:
+        """The checkpoint that a user means: its folder, ``KEY/STEP``, or ``KEY`` for a model's last one.
+
+        The beginning of a key will do where it is the only one.
+
+        Raises:
+            UserError: there is no such checkpoint, or more than one model is meant.
+        """
+        if Path(reference, "checkpoint.json").exists():
+            return read_checkpoint(Path(reference))
+        key, _, step = reference.partition("/")
+        found = [checkpoint for checkpoint in self.all() if key and checkpoint.key.startswith(key)]
+        keys = sorted({checkpoint.key for checkpoint in found})
+        if len(keys) > 1:
+            raise UserError(f"'{key}' begins the keys of {len(keys)} models ({', '.join(keys)}): give more of it.")
+        if step:
+            found = [checkpoint for checkpoint in found if str(checkpoint.step) == step]
+        if not found:
+            raise UserError(
+                f"'{reference}' is neither the folder of a checkpoint nor one in {self.root}: "
+                "'spin-rl asm list' shows what there is."
+            )
+        return found[-1]
+
+    def identity(self, checkpoint: ASMCheckpoint) -> dict[str, Any]:
+        """What the model of ``checkpoint`` is addressed by."""
+        values: dict[str, Any] = json.loads((Path(checkpoint.path).parent / "identity.json").read_text())
+        return values
 
     @contextmanager
     def extending(self, folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
@@ -85,8 +121,9 @@ class ASMStore:
             write(making)
             record = {**asdict(checkpoint), "path": ""}
             (making / "checkpoint.json").write_text(json.dumps(record, indent=2))
+            shutil.rmtree(place, ignore_errors=True)  # only what was not whole is made again
             making.rename(place)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # safetensors wraps what the system says
             shutil.rmtree(making, ignore_errors=True)
             raise UserError(
                 f"The checkpoint {place} could not be written ({error}); free space and run again."
