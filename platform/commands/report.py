@@ -1,0 +1,36 @@
+"""``spin-rl report`` and ``spin-rl ui``: look at what a sweep gave."""
+
+from typing import Annotated
+
+import typer
+
+Storage = Annotated[str | None, typer.Option(help="Where results lie; ./results by default.", envvar="SPIN_RL_STORAGE")]
+
+
+def report(
+    sweep: Annotated[str, typer.Argument(help="The sweep's name, or its folder.")],
+    storage: Storage = None,
+) -> None:
+    """Make tables, pictures and a page of a sweep, finished or still running, from its files alone."""
+    from rich.console import Console
+
+    from spin_rl.platform.report import make_report, print_report
+    from spin_rl.platform.results import find_sweep
+
+    print_report(make_report(find_sweep(sweep, storage)), Console())
+
+
+def ui(
+    storage: Storage = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow's store; a SQLite file in the storage by default.", envvar="MLFLOW_TRACKING_URI"),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 5000,
+) -> None:
+    """Open the MLflow page of the runs, on this machine only, until Ctrl-C."""
+    from rich.console import Console
+
+    from spin_rl.platform.tracking_server import serve
+
+    serve(storage, tracking_uri, port, Console())

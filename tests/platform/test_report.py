@@ -1,0 +1,130 @@
+"""The report of a sweep, made from files alone."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+from sweep_fixture import PRETRAIN, SPEED, curve, params, write_trial
+
+from spin_rl.envs.errors import UserError
+from spin_rl.platform.report import make_report, print_report
+from spin_rl.platform.report_tables import evaluations, groups, summary
+from spin_rl.platform.results import MetricsFile, read_sweep, start_sweep, write_json
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two methods, two seeds each, and a trial that failed."""
+    start_sweep(tmp_path, name="größer/kleiner <b>", description="Which is better?", command="spin-rl sweep x")
+    for algorithm in ("factored", "spin"):
+        for seed in (0, 1):
+            write_trial(tmp_path, f"{algorithm}-{seed}", params(algorithm, seed))
+    write_trial(tmp_path, "spin-2", params("spin", 2), state="failed", error="ValueError: größer <b>")
+    return tmp_path
+
+
+def table_of(folder: Path) -> pd.DataFrame:
+    results = read_sweep(folder)
+    return summary(results, groups(results), evaluations(results)).set_index("label")
+
+
+def test_the_table_holds_means_deviations_and_costs_over_seeds(folder: Path) -> None:
+    table = table_of(folder)
+    assert table.index.tolist() == ["SPIN", "Factored"]  # the readers' order, whatever the files' one
+    spin = table.loc["SPIN"]
+    finals = [curve("spin", seed, 1000) for seed in (0, 1)]
+    assert spin["return_mean"] == pytest.approx(sum(finals) / 2)
+    assert spin["return_std"] == pytest.approx(5 / 2**0.5)  # the seeds lie 5 apart; sample deviation
+    assert (spin["seeds"], spin["failed"], spin["updates"]) == (2, 1, 1000)
+    assert spin["seconds"] == pytest.approx(PRETRAIN["spin"] + 1000 / SPEED["spin"])
+    assert table.loc["Factored", "updates_per_second"] == SPEED["factored"]
+
+
+def test_an_evaluation_counts_once_and_at_its_own_time(folder: Path) -> None:
+    evaluated = evaluations(read_sweep(folder))
+    rows = evaluated[evaluated["trial_id"] == "spin-0"]
+    assert rows["updates"].tolist() == [0, 200, 400, 600, 800, 1000]
+    assert rows["seconds"].tolist() == [PRETRAIN["spin"] + at / SPEED["spin"] for at in rows["updates"]]
+
+
+def test_settings_that_differ_within_a_method_make_it_two(folder: Path) -> None:
+    for seed in (0, 1):
+        write_trial(folder, f"spin-{seed}", params("spin", seed, asm_steps=8000))
+        write_trial(folder, f"short-{seed}", params("spin", seed, asm_steps=1000))
+        write_trial(folder, f"tiny-{seed}", params("spin", seed, asm_steps=200))
+    (folder / "trials" / "spin-2" / "trial.json").unlink()
+    labels = ["SPIN, asm_steps 200", "SPIN, asm_steps 1000", "SPIN, asm_steps 8000", "Factored"]
+    assert table_of(folder).index.tolist() == labels
+
+
+def test_a_trial_that_was_started_again_under_another_id_counts_once(folder: Path) -> None:
+    write_trial(folder, "lost", params("spin", 0), state="killed", started=0.5e9)
+    write_trial(folder, "again", params("factored", 0), started=1.5e9)
+    table = table_of(folder)
+    assert table["seeds"].tolist() == [2, 2]
+
+
+def test_a_running_trial_counts_only_where_none_is_finished(folder: Path) -> None:
+    write_trial(folder, "spin-3", params("spin", 3), state="running")
+    write_trial(folder, "saint-0", params("spin", 0) | {"algorithm": "factored", "level": "expert"}, state="running")
+    table = table_of(folder).reset_index()
+    assert table[["label", "state", "seeds"]].to_numpy().tolist() == [
+        ["SPIN", "finished", 2],
+        ["Factored", "finished", 2],
+        ["Factored", "running", 1],
+    ]
+
+
+def test_the_report_is_whole_and_the_page_stands_alone(folder: Path) -> None:
+    report = make_report(folder)
+    names = {path.name for path in report.folder.iterdir()}
+    assert {"report.html", "table.csv", "table.md", "learning-curves.png", "learning-curves.pdf"} <= names
+    assert (
+        pd.read_csv(report.folder / "table.csv")["return_mean"].round(6).tolist()
+        == report.table["return_mean"].round(6).tolist()
+    )
+    assert "| SPIN | " in (report.folder / "table.md").read_text()
+    page = report.page.read_text()
+    sources = re.findall(r'(?:src|href)="([^"]*)', page)
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "größer/kleiner &lt;b&gt;" in page
+    assert "ValueError: größer &lt;b&gt;" in page
+    console = Console(width=80, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    print_report(report, console)
+    text = console.export_text()
+    assert "4 finished, 1 failed" in text
+    assert "…" not in text  # nothing cut off at 80 columns
+
+
+def test_the_same_results_give_the_same_files(folder: Path) -> None:
+    first = {path.name: path.read_bytes() for path in make_report(folder).folder.iterdir() if path.suffix != ".html"}
+    assert {
+        path.name: path.read_bytes() for path in make_report(folder).folder.iterdir() if path.suffix != ".html"
+    } == first
+
+
+def test_a_sweep_without_an_evaluation_says_so(tmp_path: Path) -> None:
+    start_sweep(tmp_path, name="s")
+    with pytest.raises(UserError, match="No trial of the sweep 's' has been evaluated yet"):
+        make_report(tmp_path)
+    write_json(
+        tmp_path / "trials/t/trial.json",
+        {"trial_id": "t", "params": params("spin", 0), "state": "failed", "error": "x"},
+    )
+    MetricsFile(tmp_path / "trials/t/metrics.jsonl").append({"updates": 0, "timestamp": 1.0, "train/loss": 2.0})
+    with pytest.raises(UserError, match=r"1 started, 1 failed"):
+        make_report(tmp_path)
+
+
+def test_a_metric_that_was_never_logged_is_a_dash(tmp_path: Path) -> None:
+    start_sweep(tmp_path, name="s")
+    write_json(
+        tmp_path / "trials/t/trial.json",
+        {"trial_id": "t", "params": {"algorithm": "mine", "seed": 0}, "state": "finished"},
+    )
+    MetricsFile(tmp_path / "trials/t/metrics.jsonl").append({"updates": 0, "timestamp": 1.0, "eval/return_mean": 2.0})
+    make_report(tmp_path)
+    assert "| mine | 2.0 | – | – | 0 | – | 1 |" in (tmp_path / "report/table.md").read_text()
