@@ -33,8 +33,9 @@ def main() -> None:
         print(f"opening {SIZE:,} transitions: {seconds * 1e3:.1f} ms (aim: under 100 ms)")
         print(f"private memory taken by it: {grown:.1f} MiB, of {size:.0f} MiB of observations (aim: no copy)")
 
-        data = DeviceTransitions(dataset, torch.device("cpu"))
-        seconds = _rate(lambda first: data.gather(draw_indices(0, 0, first, DRAWN, BATCH, data.size, data.device)))
+        cpu = torch.device("cpu")
+        data = DeviceTransitions(dataset, cpu)
+        seconds = _rate(lambda first: data.gather(draw_indices(0, 0, first, DRAWN, BATCH, data.size, cpu)))
         # the plain reference: fancy indexing into arrays in memory, one minibatch at a time
         observations, actions = np.array(dataset.observations), np.array(dataset.actions)
         rewards, rows = np.array(dataset.rewards), np.array(dataset.transitions)
