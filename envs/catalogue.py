@@ -3,13 +3,18 @@
 Reference returns are those of Beeson et al. 2024 (arXiv 2411.11088), the factorised DM Control benchmark.
 """
 
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, Protocol
 
 import gymnasium
 
 from spin_rl.envs.errors import UserError, unknown_name
+from spin_rl.envs.rollout import BatchPolicy
 
 BINS = 3
 """Number of bins used where none is named."""
@@ -17,14 +22,27 @@ BINS = 3
 
 @dataclass(frozen=True)
 class ReferenceScores:
-    """Mean returns that anchor the normalised score."""
+    """Mean returns that anchor the normalised score. Where they are not known, the score is the return itself."""
 
     random: float
     expert: float
+    known: bool = True
 
     def normalize(self, episode_return: float) -> float:
         """Normalised score 100 (R - random)/(expert - random)."""
         return 100.0 * (episode_return - self.random) / (self.expert - self.random)
+
+
+class ScriptedPolicy(BatchPolicy, Protocol):
+    """A policy that follows a plan, but for a share of uniformly drawn sub-actions."""
+
+    @property
+    def epsilon(self) -> float:
+        """That share."""
+
+
+UNKNOWN = ReferenceScores(0.0, 100.0, known=False)
+"""For a task whose random and expert returns nobody has measured."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,8 @@ class Task:
     bins: int
     make: Callable[[], gymnasium.Env]
     reference: ReferenceScores
+    scripted: Callable[[str, float], ScriptedPolicy] | None = None
+    """Behaviour policy for (level, epsilon), where a task needs no training for it."""
 
     @property
     def key(self) -> str:
@@ -48,6 +68,8 @@ class Task:
 
 
 _TASKS: dict[tuple[str, int], Task] = {}
+_FAMILIES: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], Task]]] = {}
+_ENTRY_POINTS = "spin_rl.tasks"
 
 
 def register(task: Task) -> None:
@@ -58,8 +80,25 @@ def register(task: Task) -> None:
     gymnasium.register(id=task.gym_id, entry_point=task.make)  # type: ignore[arg-type]
 
 
+def register_family(shown: str, pattern: str, build: Callable[[re.Match[str]], Task]) -> None:
+    """Add tasks that are built when they are named: any name that ``pattern`` matches, listed as ``shown``."""
+    _FAMILIES[shown] = re.compile(pattern), build
+
+
+@cache
+def _load_entry_points() -> None:
+    """Register the tasks of installed packages, once; one that fails is passed over with a warning."""
+    for entry_point in entry_points(group=_ENTRY_POINTS):
+        try:
+            for task in entry_point.load()():
+                register(task)
+        except Exception as error:
+            warnings.warn(f"The tasks of {entry_point.value} are left out: {error!r}", stacklevel=2)
+
+
 def tasks() -> Mapping[tuple[str, int], Task]:
-    """Every task by (name, bins)."""
+    """Every task by (name, bins), those of installed packages (entry point ``spin_rl.tasks``) included."""
+    _load_entry_points()
     return dict(_TASKS)
 
 
@@ -69,11 +108,17 @@ def get_task(name: str, bins: int = BINS) -> Task:
     Raises:
         UserError: no such task or number of bins; the message lists what there is.
     """
-    names = sorted({known for known, _ in _TASKS})
+    _load_entry_points()
+    names = {known for known, _ in _TASKS}
     if name not in names:
-        raise unknown_name("task", name, names)
-    if (name, bins) not in _TASKS:
-        known_bins = sorted(known for task, known in _TASKS if task == name)
+        for pattern, build in _FAMILIES.values():
+            if match := pattern.fullmatch(name):
+                register(build(match))
+                break
+        else:
+            raise unknown_name("task", name, [*sorted(names), *sorted(_FAMILIES)])
+    known_bins = sorted(known for task, known in _TASKS if task == name)
+    if bins not in known_bins:
         raise unknown_name(f"number of bins for {name}", bins, known_bins)
     return _TASKS[name, bins]
 

@@ -63,7 +63,10 @@ def list_(root: RootPath = None, policies: Policies = None) -> None:
 
     trained = {(card.task, card.bins, card.level): card for card in list_cards(policies)}
     table = Table("task", "bins", "levels that can be made", "behaviour policies", title="To make: spin-rl data make")
-    for name, bins in tasks():
+    for (name, bins), task in tasks().items():
+        if task.scripted:
+            table.add_row(name, str(bins), ", ".join(LEVELS), "scripted")
+            continue
         mine = {"random"} | {level for task, its_bins, level in trained if (task, its_bins) == (name, bins)}
         levels = [level for level, behaviours in LEVELS.items() if mine.issuperset(behaviours)]
         cards = [trained[name, bins, level] for level in sorted(mine - {"random"})]

@@ -107,8 +107,8 @@ def make_dataset(
                 observation_size=request.observation_size,
                 requested_size=size,
                 seed=seed,
-                reference_random=task.reference.random,
-                reference_expert=task.reference.expert,
+                reference_random=task.reference.random if task.reference.known else None,
+                reference_expert=task.reference.expert if task.reference.known else None,
             )
             place.publish(staging / "whole", metadata.key)
             shutil.rmtree(staging)
@@ -166,6 +166,9 @@ def _spaces(task: Task) -> tuple[tuple[int, ...], int]:
 def _source(task: Task, name: str, epsilon: float, policies: Path | None) -> _Source:
     if name == "random":
         return _Source(Origin(name, "uniformly random", "", 1.0), UniformRandom(_spaces(task)[0]))
+    if task.scripted:
+        scripted = task.scripted(name, epsilon)
+        return _Source(Origin(name, "scripted", "", scripted.epsilon), scripted)
     policy, card = load_policy(task, name, policies)
     policy.epsilon = epsilon
     return _Source(Origin(name, f"DecQN of {card.steps} steps, seed {card.seed}", card.digest, epsilon), policy)

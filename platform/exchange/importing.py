@@ -107,8 +107,8 @@ def import_dataset(
                 observation_size=spaces.observation_size,
                 requested_size=0,
                 seed=0,
-                reference_random=known.reference.random if known else None,
-                reference_expert=known.reference.expert if known else None,
+                reference_random=known.reference.random if known and known.reference.known else None,
+                reference_expert=known.reference.expert if known and known.reference.known else None,
             )
             for version in versions:
                 there = place.read_metadata(f"{task}-{bins}/{level}-v{version}")

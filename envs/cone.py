@@ -1,0 +1,167 @@
+"""CoNE, combinatorial navigation (Landers et al. 2024, arXiv 2410.21151): a grid of D dimensions and side G.
+
+Each dimension has two binary sub-actions, forward and back, which cancel each other. The start is the origin, the goal
+the far corner. Pits lie elsewhere; one way from start to goal is kept free of them.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property, lru_cache, partial
+from itertools import pairwise
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, MultiDiscrete
+from numpy.typing import NDArray
+
+from spin_rl.envs.catalogue import UNKNOWN, ScriptedPolicy, Task, register_family
+from spin_rl.envs.errors import UserError
+
+STEPS = 100
+
+_MEDIUM_EPSILON = 0.5
+
+
+class Grid:
+    """The pits of a problem, a function of its sizes, and the way around them."""
+
+    def __init__(self, dimensions: int, side: int, pits: int) -> None:
+        if dimensions < 1 or side < 2 or pits < 0:
+            raise UserError("A CoNE needs at least one dimension, side 2 and no negative number of pits.")
+        self.dimensions, self.side, self._pit_count = dimensions, side, pits
+        self.goal = np.full(dimensions, side - 1)
+        if pits > side**dimensions - len(self.way):
+            raise UserError(f"A CoNE of {dimensions} dimensions and side {side} has no room for {pits} pits.")
+
+    @cached_property
+    def way(self) -> list[NDArray[np.int64]]:
+        """States from start to goal, each step forward in some of the dimensions that are left."""
+        generator = np.random.default_rng((self.dimensions, self.side, 0))
+        states = [np.zeros(self.dimensions, np.int64)]
+        while (states[-1] < self.goal).any():
+            left = np.flatnonzero(states[-1] < self.goal)
+            step = generator.permutation(left)[: generator.integers(1, len(left) + 1)]
+            states.append(states[-1].copy())
+            states[-1][step] += 1
+        return states
+
+    @cached_property
+    def pits(self) -> frozenset[bytes]:
+        """The pits' states, as the bytes of their int64 coordinates."""
+        generator = np.random.default_rng((self.dimensions, self.side, self._pit_count, 1))
+        free = {state.tobytes() for state in self.way}
+        found: set[bytes] = set()
+        while len(found) < self._pit_count:
+            state = generator.integers(self.side, size=self.dimensions).tobytes()
+            if state not in free:
+                found.add(state)
+        return frozenset(found)
+
+
+shared_grid = lru_cache(maxsize=8)(Grid)
+"""Environments of one problem share its pits."""
+
+
+class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
+    """Observation: coordinates (D,), float32. Action: int (2 D,): forward, back, forward, back, ...
+
+    A step pays minus the Euclidean distance to the goal, 10 at the goal, and -10 times the start's distance in a pit;
+    both of these terminate. Truncated after 100 steps.
+    """
+
+    def __init__(self, dimensions: int, side: int, pits: int = 0) -> None:
+        self._grid = shared_grid(dimensions, side, pits)
+        self.action_space = MultiDiscrete([2] * (2 * dimensions))
+        self.observation_space = Box(0.0, side - 1.0, (dimensions,), np.float32)
+        self._state = np.zeros(dimensions, np.int64)
+        self._steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed)
+        self._state, self._steps = np.zeros_like(self._state), 0
+        return self._state.astype(np.float32), {}
+
+    def step(self, action: NDArray[np.int64]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        goal = self._grid.goal
+        self._state = np.clip(self._state + action[0::2] - action[1::2], 0, goal)
+        self._steps += 1
+        distance = float(np.linalg.norm(goal - self._state))
+        fell = self._state.astype(np.int64).tobytes() in self._grid.pits
+        terminated = fell or distance == 0
+        reward = -10.0 * float(np.linalg.norm(goal)) if fell else 10.0 if distance == 0 else -distance
+        return self._state.astype(np.float32), reward, terminated, self._steps >= STEPS and not terminated, {}
+
+
+class Plan:
+    """The first way to the goal that a search finds, trying large steps forward before small ones."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._onward = {one.tobytes(): other for one, other in pairwise(grid.way)}
+        self._known: dict[bytes, NDArray[np.int64]] = {}  # the state to go to next
+
+    def __call__(self, observation: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Joint actions (B, 2 D) for coordinates (B, D)."""
+        states = observation.astype(np.int64)
+        change = np.stack([self._next(state) for state in states]) - states
+        return np.stack([change > 0, change < 0], axis=2).reshape(len(states), -1).astype(np.int64)
+
+    def _next(self, state: NDArray[np.int64]) -> NDArray[np.int64]:
+        if state.tobytes() not in self._known:
+            self._search(state)
+        return self._known[state.tobytes()]
+
+    def _search(self, start: NDArray[np.int64]) -> None:
+        """Depth first, no state twice. Without a way among _SEARCHED states, back towards the start, which has one."""
+        path, seen = [(start, self._steps(start))], {start.tobytes()}
+        while path and len(seen) < _SEARCHED:
+            state, steps = path[-1]
+            if state.tobytes() in self._known or (state == self._grid.goal).all():
+                break
+            following = next((each for each in steps if each.tobytes() not in seen), None)
+            if following is None:
+                path.pop()
+            else:
+                seen.add(following.tobytes())
+                path.append((following, self._steps(following)))
+        else:
+            path = []
+        for (state, _), (following, _) in pairwise(path):
+            self._known.setdefault(state.tobytes(), following)
+        self._known.setdefault(start.tobytes(), start - np.minimum(start, 1))
+
+    def _steps(self, state: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """States to go to next: forward in all dimensions, in all but one, on the free way, in one only."""
+        left = state < self._grid.goal
+        single = np.eye(len(state), dtype=bool)[left]
+        moves = [left, *(left & ~single)]
+        states = [state + move for move in moves]
+        states += [self._onward[state.tobytes()]] if state.tobytes() in self._onward else []
+        states += [state + move for move in single]
+        return (each for each in states if (each != state).any() and each.tobytes() not in self._grid.pits)
+
+
+_SEARCHED = 5000
+
+
+def scripted(dimensions: int, side: int, pits: int, level: str, epsilon: float) -> ScriptedPolicy:
+    """The plan; medium draws half of its sub-actions."""
+    from spin_rl.envs.behaviour.scripted import EpsilonScripted
+
+    used = max(epsilon, _MEDIUM_EPSILON if level == "medium" else 0.0)
+    return EpsilonScripted(Plan(shared_grid(dimensions, side, pits)), [2] * (2 * dimensions), used)
+
+
+def _build(match: re.Match[str]) -> Task:
+    dimensions, side, pits = (int(number or 0) for number in match.groups())
+    shared_grid(dimensions, side, pits)  # judges the sizes
+    sizes = (dimensions, side, pits)
+    return Task(
+        name=match[0], bins=2, make=partial(CoNE, *sizes), reference=UNKNOWN, scripted=partial(scripted, *sizes)
+    )
+
+
+register_family("cone-<dimensions>x<side>[-<pits>pits]", r"cone-([1-9]\d?)x([1-9]\d?)(?:-([1-9]\d{0,4})pits)?", _build)

@@ -1,0 +1,138 @@
+"""Maze and CoNE against what they are said to be."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from spin_rl.envs import UserError, get_task, rollout
+from spin_rl.envs.cone import CoNE, Grid
+from spin_rl.envs.maze import GOAL, START, WALLS, Maze, Plan, pushes
+
+
+@pytest.mark.parametrize("actuators", range(3, 12))
+def test_the_longest_joint_motion_has_norm_1(actuators):
+    every = np.array(list(itertools.product([0, 1], repeat=actuators)))
+    assert np.linalg.norm(every @ pushes(actuators), axis=1).max() == pytest.approx(1)
+    angles = np.arctan2(*pushes(actuators).T[::-1]) % (2 * np.pi)
+    np.testing.assert_allclose(angles, 2 * np.pi * np.arange(actuators) / actuators, atol=1e-12)
+
+
+def without_slips(monkeypatch, actuators=4):
+    monkeypatch.setattr("spin_rl.envs.maze.SLIP", 0.0)
+    env = Maze(actuators)
+    env.reset(seed=0)
+    return env
+
+
+def test_a_step_is_four_short_moves(monkeypatch):
+    env = without_slips(monkeypatch)  # actuators: right, up, left, down; two of them together have norm 1
+    position, reward, terminated, truncated, _ = env.step(np.array([1, 0, 0, 0]))
+    np.testing.assert_allclose(position, [START[0] + 4 * 0.045 * np.sqrt(0.5), START[1]], rtol=1e-6)
+    assert (reward, terminated, truncated) == (pytest.approx(-0.05), False, False)
+    still, *_ = env.step(np.array([1, 1, 1, 1]))
+    np.testing.assert_allclose(still, position, atol=1e-7)
+
+
+def test_a_wall_stops_the_step_before_it(monkeypatch):
+    env = without_slips(monkeypatch)
+    for _ in range(3):
+        position, *_ = env.step(np.array([0, 1, 0, 0]))
+    move = 0.045 * np.sqrt(0.5)
+    assert position[1] == pytest.approx(0.1 + 4 * move)  # the fifth would end at 0.259, in the wall
+    for _ in range(10):
+        position, *_ = env.step(np.array([0, 0, 1, 1]))
+    assert (position >= 0).all()
+
+
+def test_a_slip_moves_up_and_right_only(monkeypatch):
+    monkeypatch.setattr("spin_rl.envs.maze.SLIP", 1.0)
+    env = Maze(3)
+    env.reset(seed=0)
+    position, *_ = env.step(np.array([0, 1, 1]))
+    assert (np.array(START) < position).all()
+    assert (position - START <= 4 * 0.045 / 1.415).all()
+
+
+def test_nobody_walks_through_walls_and_the_goal_ends_it():
+    """A plan with noise: every position is free, every end is in the goal or at the time limit."""
+    task = get_task("maze-6", 2)
+    played = rollout(task.make, task.scripted("medium", 0.0), episodes=30, seed=0, batch=30, record=True)
+    for episode in played.recorded:
+        for (left, low), (right, high) in WALLS:
+            x, y = episode.observations.T
+            assert not ((x > left) & (x < right) & (y > low) & (y < high)).any()
+        (left, low), (right, high) = GOAL
+        x, y = episode.observations[-1]
+        assert episode.terminated == (left <= x <= right and low <= y <= high)
+        assert episode.terminated or len(episode) == 150
+        assert episode.episode_return == pytest.approx(100 * episode.terminated - 0.05 * len(episode), abs=1e-3)
+    assert 0 < sum(episode.terminated for episode in played.recorded) < 30
+
+
+@pytest.mark.parametrize("actuators", [3, 9, 15])
+def test_the_plan_is_the_expert_that_the_reference_says(actuators):
+    task = get_task(f"maze-{actuators}", 2)
+    result = rollout(task.make, task.scripted("expert", 0.0), episodes=50, seed=1, batch=50)
+    assert result.returns.mean() == pytest.approx(task.reference.expert, abs=0.1)
+
+
+def test_the_plan_names_few_joint_actions():
+    assert len(Plan(15)._arcs) == 15**2
+
+
+def test_cone_moves_cancels_and_pays():
+    env = CoNE(3, 5)
+    env.reset(seed=0)
+    state, reward, terminated, truncated, _ = env.step(np.array([1, 0, 1, 1, 0, 1]))
+    np.testing.assert_array_equal(state, [1, 0, 0])  # forward, both, back at the edge
+    assert (reward, terminated, truncated) == (pytest.approx(-np.sqrt(9 + 16 + 16)), False, False)
+    for _ in range(4):
+        state, reward, terminated, *_ = env.step(np.array([1, 0, 1, 0, 1, 0]))
+    assert (state.tolist(), reward, terminated) == ([4, 4, 4], 10, True)
+
+
+def test_cone_time_truncates():
+    env = CoNE(2, 3)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(4, int))[2:4] for _ in range(100)]
+    assert ends == [(False, False)] * 99 + [(False, True)]
+
+
+def test_pits_are_fixed_many_and_off_the_way():
+    grid = Grid(3, 5, 100)
+    pits = [np.frombuffer(each, np.int64) for each in grid.pits]
+    assert len(pits) == 100
+    assert grid.pits == Grid(3, 5, 100).pits != Grid(3, 5, 99).pits
+    way = {state.tobytes() for state in grid.way}
+    assert not way & grid.pits
+    steps = np.diff(grid.way, axis=0)
+    assert ((steps >= 0) & (steps <= 1)).all()
+    assert steps.any(1).all()
+    np.testing.assert_array_equal(steps.sum(0), [4, 4, 4])
+
+    env = CoNE(3, 5, 100)
+    env.reset(seed=0)
+    near = next(pit for pit in pits if pit.max() == 1)
+    action = np.stack([near, np.zeros(3, int)], 1).ravel()
+    _, reward, terminated, truncated, _ = env.step(action)
+    assert (reward, terminated, truncated) == (pytest.approx(-10 * np.sqrt(48)), True, False)
+
+
+@pytest.mark.parametrize("name", ["cone-2x5", "cone-3x5-90pits", "cone-6x4-1000pits", "cone-12x3"])
+def test_the_plan_reaches_every_goal_without_a_fall(name):
+    task = get_task(name, 2)
+    result = rollout(task.make, task.scripted("expert", 0.0), episodes=1, seed=0, record=True)
+    assert result.recorded[0].rewards[-1] == 10
+    assert not task.reference.known
+    assert task.reference.normalize(12.5) == 12.5
+
+
+@pytest.mark.parametrize(
+    ("name", "bins", "said"),
+    [("cone-2x2-3pits", 2, "no room for 3 pits"), ("cone-0x5", 2, r"cone-<dimensions>x<side>\[-<pits>pits\]"),
+     ("cone-2x1", 2, "side 2"), ("cone-3x3", 3, "There is: 2"), ("maze-2", 2, "maze-3")],
+)  # fmt: skip
+def test_sizes_that_make_no_problem_are_refused(name, bins, said):
+    with pytest.raises(UserError, match=said):
+        get_task(name, bins)
