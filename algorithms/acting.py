@@ -1,32 +1,46 @@
 """Policies as the batched evaluator wants them: NumPy in, NumPy out, no random numbers of their own."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from spin_rl.algorithms.policies import Policy
+
+class Actor(Protocol):
+    """What decides: an objective, or a policy by itself."""
+
+    training: bool
+
+    def train(self, mode: bool = True) -> object: ...
+
+    def draws(self, *, sample: bool) -> int: ...
+
+    def decide(self, observation: Tensor, uniforms: Tensor | None, *, sample: bool) -> Tensor: ...
 
 
 class ActingPolicy:
-    """A policy that samples by the uniforms it is given, or acts greedily; see ``spin_rl.envs.BatchPolicy``."""
+    """Decisions sampled by the uniforms it is given, or the best; see ``spin_rl.envs.BatchPolicy``."""
 
-    def __init__(self, policy: Policy, device: torch.device, *, sample: bool) -> None:
-        self._policy = policy
+    def __init__(self, actor: Actor, device: torch.device, *, sample: bool) -> None:
+        self._actor = actor
         self._device = device
         self._sample = sample
 
     @property
     def draws(self) -> int:
-        return len(self._policy.nvec) if self._sample else 0
+        return self._actor.draws(sample=self._sample)
 
     def act(self, observation: NDArray[np.float32], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
-        training = self._policy.training
-        self._policy.eval()
+        training = self._actor.training
+        self._actor.train(False)
         with torch.inference_mode():
-            action = self._policy.act(
+            action = self._actor.decide(
                 torch.from_numpy(observation).to(self._device),
-                torch.from_numpy(np.ascontiguousarray(uniforms)).to(self._device) if self._sample else None,
+                torch.from_numpy(np.ascontiguousarray(uniforms)).to(self._device) if self.draws else None,
+                sample=self._sample,
             )
-        self._policy.train(training)
+        self._actor.train(training)
         actions: NDArray[np.int64] = action.cpu().numpy()
         return actions

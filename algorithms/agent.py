@@ -4,7 +4,7 @@ Plain PyTorch without Ray: the RLlib classes are a thin shell around it.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from spin_rl.algorithms.asm import ActionStructureModel
 from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
 from spin_rl.algorithms.methods import Preset, get_method
-from spin_rl.algorithms.objectives import IQL, IQLSettings
+from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
 from spin_rl.algorithms.policies import Policy, SlotPolicy
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import ASMCheckpoint
@@ -31,7 +31,7 @@ class AgentSpec:
     observation_size: int
     nvec: tuple[int, ...]
     preset: Preset
-    objective: IQLSettings
+    objective: ObjectiveSettings  # its class says which
     batch_size: int = 256
     seed: int = 0
 
@@ -48,7 +48,7 @@ class OfflineAgent:
         spec: AgentSpec,
         device: torch.device | None = None,
         asm: ActionStructureModel | None = None,
-        objective: IQL | None = None,
+        objective: Objective | None = None,
     ) -> None:
         """
         Args:
@@ -131,11 +131,15 @@ _GATHER = 64
 """Minibatches gathered together: large enough to spread its cost, small enough to stay in the cache."""
 
 
-def build_objective(spec: AgentSpec) -> IQL:
+def build_objective(spec: AgentSpec) -> Objective:
     """Policy and objective of ``spec``; the same spec gives the same weights."""
+    objective = get_objective(spec.objective.name)
+    preset = spec.preset
+    if preset.policy_dropout is None:
+        preset = replace(preset, policy_dropout=objective.policy_dropout)
     torch.manual_seed(spec.seed)
-    policy = get_method(spec.algorithm).build(spec.observation_size, spec.nvec, spec.preset)
-    return IQL(policy, spec.observation_size, spec.objective)
+    policy = get_method(spec.algorithm).build(spec.observation_size, spec.nvec, preset)
+    return objective(policy, spec.observation_size, spec.objective)
 
 
 def attach_asm(policy: Policy, asm: ActionStructureModel | None, spec: AgentSpec) -> None:

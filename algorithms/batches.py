@@ -1,12 +1,19 @@
 """Transitions that lie on the learner's device, and minibatches drawn from them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spin_rl.platform.datasets import OfflineDataset
+
+
+class FeatureTable(Protocol):
+    """What a policy reads of every row of a dataset, computed once; see ``spin_rl.algorithms.features``."""
+
+    def at(self, rows: Tensor) -> Tensor:
+        """Features (B, ...) of the dataset's rows (B,), on the learner's device."""
 
 
 class Batch(NamedTuple):
@@ -17,10 +24,30 @@ class Batch(NamedTuple):
     reward: Tensor  # (B,) float32
     terminated: Tensor  # (B,) float32, 1 where the problem ended (never where only the time did)
     next_observation: Tensor  # (B, S) float32
+    rows: Tensor | None = None  # (B,) int64, where they lie in the dataset
+    table: FeatureTable | None = None
+
+    @property
+    def features(self) -> Tensor:
+        """What the policy reads of the state: the observation, or its row of the table where there is one."""
+        if self.table is None:
+            return self.observation
+        assert self.rows is not None
+        return self.table.at(self.rows)
+
+    @property
+    def next_features(self) -> Tensor:
+        """What the policy reads of the next state."""
+        if self.table is None:
+            return self.next_observation
+        assert self.rows is not None
+        return self.table.at(self.rows + 1)
 
     def at(self, index: int) -> "Batch":
-        """Minibatch ``index`` of K."""
-        return Batch(*(array[index] for array in self))
+        """Minibatch ``index`` of K. Features, which are large, are gathered when they are read."""
+        rows = None if self.rows is None else self.rows[index]
+        observation, action, reward, terminated, next_observation = (array[index] for array in self[:5])
+        return Batch(observation, action, reward, terminated, next_observation, rows, self.table)
 
 
 class DeviceTransitions:
@@ -44,6 +71,8 @@ class DeviceTransitions:
         self._terminated = put(dataset.terminated)
         self._rows = put(dataset.transitions if rows is None else rows)
         self.size = len(self._rows)
+        self.digest = dataset.meta.digest
+        self.table: FeatureTable | None = None
 
     def gather(self, indices: Tensor) -> Batch:
         """The transitions numbered ``indices``, of any shape (..., B)."""
@@ -54,7 +83,14 @@ class DeviceTransitions:
             reward=self._rewards[rows],
             terminated=self._terminated[rows].float(),
             next_observation=self._observations[rows + 1],
+            rows=rows,
+            table=self.table,
         )
+
+    @property
+    def observations(self) -> Tensor:
+        """The observation of every row of the dataset, (rows, S)."""
+        return self._observations
 
     def observation_action(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Only observations (B, S) and joint actions (B, N) of the transitions numbered ``indices``."""

@@ -16,7 +16,7 @@ class Preset:
     asm: ASMSizes = field(default_factory=ASMSizes)
     masking: Masking = field(default_factory=Masking)
     policy_width: int = 256
-    policy_dropout: float = 0.1
+    policy_dropout: float | None = None  # the objective's own: 0.1 with IQL and AWAC, 0 with BCQ
     lstm_width: int = 256
     lstm_state_width: int = 128
     lstm_token_width: int = 32
@@ -54,7 +54,8 @@ class Method:
 
 
 def _factored(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
-    return FactoredPolicy(observation_size, nvec, preset.policy_width, preset.policy_dropout)
+    dropout = 0.1 if preset.policy_dropout is None else preset.policy_dropout
+    return FactoredPolicy(observation_size, nvec, preset.policy_width, dropout)
 
 
 def _autoregressive(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:

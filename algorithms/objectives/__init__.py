@@ -1,5 +1,32 @@
-"""Offline objectives: IQL."""
+"""Offline objectives: IQL, AWAC and BCQ."""
 
+from collections.abc import Mapping
+
+from spin_rl.algorithms.objectives.awac import AWAC, AWACSettings
+from spin_rl.algorithms.objectives.base import Objective, ObjectiveSettings
+from spin_rl.algorithms.objectives.bcq import BCQ, BCQSettings
 from spin_rl.algorithms.objectives.iql import IQL, IQLSettings
+from spin_rl.envs import unknown_name
 
-__all__ = ["IQL", "IQLSettings"]
+OBJECTIVES: Mapping[str, type[Objective]] = {objective.settings_class.name: objective for objective in (IQL, AWAC, BCQ)}
+
+
+def get_objective(name: str) -> type[Objective]:
+    """The objective called ``name``; UserError with the list of all where there is none."""
+    if name not in OBJECTIVES:
+        raise unknown_name("objective", name, OBJECTIVES)
+    return OBJECTIVES[name]
+
+
+__all__ = [
+    "AWAC",
+    "BCQ",
+    "IQL",
+    "OBJECTIVES",
+    "AWACSettings",
+    "BCQSettings",
+    "IQLSettings",
+    "Objective",
+    "ObjectiveSettings",
+    "get_objective",
+]

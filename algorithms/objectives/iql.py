@@ -3,50 +3,45 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spin_rl.algorithms.batches import Batch
-from spin_rl.algorithms.critics import FactoredCritic, ValueNetwork
+from spin_rl.algorithms.critics import ValueNetwork
 from spin_rl.algorithms.freezing import trainable
-from spin_rl.algorithms.objectives.base import GradientStep, Info, Target
+from spin_rl.algorithms.objectives.base import GradientStep, Info, Objective, ObjectiveSettings, Target, critic_loss
 from spin_rl.algorithms.policies import Policy
 
 
 @dataclass(frozen=True)
-class IQLSettings:
+class IQLSettings(ObjectiveSettings):
     """The paper's settings."""
 
-    learning_rate: float = 3e-4
-    gamma: float = 0.99
-    target_rate: float = 0.005
+    name = "iql"
+
     expectile: float = 0.8
     beta: float = 3.0
     weight_cap: float = 100.0
-    critic_width: int = 256
-    critics: int = 2
 
 
-class IQL(nn.Module):
+class IQL(Objective):
     """Critic ensemble, value network and policy, and the update of all three."""
 
+    settings_class = IQLSettings
+    settings: IQLSettings
+
     def __init__(self, policy: Policy, observation_size: int, settings: IQLSettings) -> None:
-        super().__init__()
-        self.settings = settings
-        self.policy = policy
-        sizes = (observation_size, policy.nvec, settings.critic_width, settings.critics)
-        self.critic = FactoredCritic(*sizes)
-        self.target_critic = FactoredCritic(*sizes)
+        super().__init__(policy, observation_size, settings)
         self.value = ValueNetwork(observation_size, settings.critic_width)
         self._target = Target(self.critic, self.target_critic, settings.target_rate)
-        self.optimizers: dict[str, GradientStep] = {}
 
     def make_optimizers(self) -> None:
-        """To be called once the modules lie on their device."""
         rate = self.settings.learning_rate
         self.optimizers = {
             "value": GradientStep(self.value.parameters(), rate),
             # the actor's loss does not touch the critic nor the critic's the actor: one backward, one fused step
-            "critic_and_actor": GradientStep([*self.critic.parameters(), *trainable(self.policy)], rate),
+            "critic_and_actor": GradientStep(
+                [*self.critic.parameters(), *trainable(self.policy)], rate, self.policy.own_rates()
+            ),
         }
 
     def update(self, batch: Batch) -> Info:
@@ -61,7 +56,7 @@ class IQL(nn.Module):
             next_v = self.value(batch.next_observation)
         q = self.critic.joint_value(batch.observation, batch.action)
         q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, next_v, settings.gamma)
-        log_prob = self.policy.log_probs(batch.observation, batch.action).sum(-1)
+        log_prob = self.policy.log_probs(batch.features, batch.action).sum(-1)
         pi_loss, pi_info = actor_loss(log_prob, advantage, settings.beta, settings.weight_cap)
         self.optimizers["critic_and_actor"](q_loss + pi_loss)
 
@@ -78,13 +73,6 @@ def value_loss(target_q: Tensor, v: Tensor, expectile: float) -> tuple[Tensor, I
     weight = torch.where(advantage < 0, 1.0 - expectile, expectile)
     loss = (weight * advantage.square()).mean()
     return loss, {"value_loss": loss.detach(), "value": v.detach().mean()}, advantage.detach()
-
-
-def critic_loss(q: Tensor, reward: Tensor, terminated: Tensor, next_v: Tensor, gamma: float) -> tuple[Tensor, Info]:
-    """MSE of each member's Q(s, a), (E, B), to r + gamma (1 - terminated) V(s'), eq. 6; summed over members."""
-    target = reward + gamma * (1.0 - terminated) * next_v
-    loss = (q - target).square().mean(-1).sum()
-    return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
 
 
 def actor_loss(log_prob: Tensor, advantage: Tensor, beta: float, weight_cap: float) -> tuple[Tensor, Info]:

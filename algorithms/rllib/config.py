@@ -1,6 +1,6 @@
 """RLlib configurations of the methods: every setting a plain value, so that any of them can be searched over."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Self
 
 from gymnasium.spaces import Box, MultiDiscrete
@@ -9,12 +9,10 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from spin_rl.algorithms.agent import AgentSpec
 from spin_rl.algorithms.methods import Preset, get_method, get_preset
-from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
 from spin_rl.algorithms.rllib.data import ArrowOfflineData
 from spin_rl.envs import Task, UserError, get_task, tasks, unknown_name
 from spin_rl.platform.datasets import DatasetMetadata, find_metadata
-
-OBJECTIVES = ("iql",)
 
 
 class OfflineConfig(AlgorithmConfig):
@@ -37,15 +35,20 @@ class OfflineConfig(AlgorithmConfig):
         self.lr = 3e-4
         self.gamma = 0.99
         self.train_batch_size_per_learner = 256
-        self.expectile = 0.8
-        self.beta = 3.0
-        self.weight_cap = 100.0
         self.target_rate = 0.005
+        # settings of one objective; None: its default
+        self.expectile: float | None = None
+        self.beta: float | None = None
+        self.weight_cap: float | None = None
+        self.temperature: float | None = None
+        self.value_samples: int | None = None
+        self.threshold: float | None = None
+        self.candidates: int | None = None
         self.asm: str | None = None
         self.updates_per_iteration = 1000
         self.evaluate_every = 5000
         self.evaluation_episodes = 10
-        self.evaluation_sampled = True
+        self.evaluation_sampled: bool | None = None
         self.device = "auto"
         # an offline algorithm steps no environment while it trains
         self.num_env_runners = 0
@@ -60,33 +63,42 @@ class OfflineConfig(AlgorithmConfig):
         objective: str = NotProvided,
         preset: str = NotProvided,
         network: dict[str, Any] = NotProvided,
-        expectile: float = NotProvided,
-        beta: float = NotProvided,
-        weight_cap: float = NotProvided,
         target_rate: float = NotProvided,
+        expectile: float | None = NotProvided,
+        beta: float | None = NotProvided,
+        weight_cap: float | None = NotProvided,
+        temperature: float | None = NotProvided,
+        value_samples: int | None = NotProvided,
+        threshold: float | None = NotProvided,
+        candidates: int | None = NotProvided,
         asm: str | None = NotProvided,
         updates_per_iteration: int = NotProvided,
         evaluate_every: int = NotProvided,
         evaluation_episodes: int = NotProvided,
-        evaluation_sampled: bool = NotProvided,
+        evaluation_sampled: bool | None = NotProvided,
         device: str = NotProvided,
         **rllib: Any,
     ) -> Self:
         """Set what training depends on.
 
         Args:
-            objective: the offline objective; ``iql``.
+            objective: the offline objective: ``iql``, ``awac`` or ``bcq``.
             preset: sizes of all networks: ``paper``, ``small`` or ``tiny``.
             network: fields of the preset to change, those of the model under ``asm`` (``{"asm": {"width": 128}}``).
-            expectile: IQL's expectile.
-            beta: IQL's inverse temperature of the advantage weights.
-            weight_cap: largest advantage weight.
             target_rate: share of the online critic that the target takes over after every update.
+            expectile: of IQL.
+            beta: of IQL; inverse temperature of the advantage weights.
+            weight_cap: of IQL and AWAC; largest advantage weight.
+            temperature: of AWAC's advantage weights.
+            value_samples: of AWAC; joint actions that the expected value of the autoregressive policy is a mean of.
+            threshold: of BCQ; a choice is admissible if its probability is at least this share of the likeliest one's.
+            candidates: of BCQ; joint actions sampled from the autoregressive policy, of which the best is taken.
             asm: folder of a pretrained action structure model's checkpoint, for methods that use one.
             updates_per_iteration: policy updates in one ``train()``; the learner makes them in one go.
             evaluate_every: policy updates between evaluations; a multiple of ``updates_per_iteration``.
             evaluation_episodes: whole episodes of an evaluation.
-            evaluation_sampled: sample actions in evaluation (the paper's choice for IQL); greedy otherwise.
+            evaluation_sampled: sample actions in evaluation (the paper's choice for IQL and AWAC) or take the best (its
+                choice for BCQ); by default what the paper chose.
             device: ``auto``: the GPU where the learner was given one; or a torch device.
             **rllib: RLlib's own, such as ``lr``, ``gamma`` and ``train_batch_size_per_learner``.
         """
@@ -122,8 +134,7 @@ class OfflineConfig(AlgorithmConfig):
             self.observation_space: Any = Box(-float("inf"), float("inf"), (meta.observation_size,))
             self.action_space: Any = MultiDiscrete(list(meta.nvec))
         super().validate()
-        if self.objective not in OBJECTIVES:
-            raise unknown_name("objective", self.objective, OBJECTIVES)
+        self.objective_settings()
         self.resolved_preset()
         if self.updates_per_iteration < 1 or self.evaluate_every % self.updates_per_iteration:
             raise UserError(
@@ -165,6 +176,31 @@ class OfflineConfig(AlgorithmConfig):
         except TypeError as error:
             raise UserError(f"network={self.network} names a size that there is not ({error}).") from error
 
+    def objective_settings(self) -> ObjectiveSettings:
+        """The settings of the objective; UserError where one is given that it does not have."""
+        known = get_objective(self.objective).settings_class
+        names = {field.name for field in fields(known)}
+        given = {name: getattr(self, name) for name in _OBJECTIVE_SETTINGS if getattr(self, name) is not None}
+        for name in given.keys() - names:
+            owners = [key for key, other in OBJECTIVES.items() if hasattr(other.settings_class, name)]
+            raise UserError(
+                f"{name}={given[name]} is a setting of {' and '.join(owners)}, the objective is {self.objective}: "
+                "leave it out or change the objective."
+            )
+        return known(
+            learning_rate=float(self.lr),
+            gamma=self.gamma,
+            target_rate=self.target_rate,
+            critic_width=self.resolved_preset().critic_width,
+            **given,
+        )
+
+    @property
+    def samples_in_evaluation(self) -> bool:
+        """Whether evaluation samples actions."""
+        default = get_objective(self.objective).sampled
+        return default if self.evaluation_sampled is None else self.evaluation_sampled
+
     def agent_spec(self) -> AgentSpec:
         """What the learner builds."""
         preset = self.resolved_preset()
@@ -175,15 +211,7 @@ class OfflineConfig(AlgorithmConfig):
             observation_size=meta.observation_size,
             nvec=tuple(meta.nvec),
             preset=preset,
-            objective=IQLSettings(
-                learning_rate=float(self.lr),
-                gamma=self.gamma,
-                target_rate=self.target_rate,
-                expectile=self.expectile,
-                beta=self.beta,
-                weight_cap=self.weight_cap,
-                critic_width=preset.critic_width,
-            ),
+            objective=self.objective_settings(),
             batch_size=int(self.train_batch_size_per_learner),
             seed=int(self.seed or 0),
         )
@@ -204,6 +232,7 @@ class OfflineConfig(AlgorithmConfig):
         return {}
 
 
+_OBJECTIVE_SETTINGS = ("expectile", "beta", "weight_cap", "temperature", "value_samples", "threshold", "candidates")
 _SETTINGS = (
     "method_name",
     "objective",
@@ -212,10 +241,8 @@ _SETTINGS = (
     "lr",
     "gamma",
     "train_batch_size_per_learner",
-    "expectile",
-    "beta",
-    "weight_cap",
     "target_rate",
+    *_OBJECTIVE_SETTINGS,
     "asm",
     "updates_per_iteration",
     "evaluate_every",

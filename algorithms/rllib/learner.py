@@ -62,7 +62,7 @@ class OfflineLearner(TorchLearner):
         """Evaluate the policy as it stands; returns the result and the seconds that it took."""
         config: Any = self.config
         started = time.perf_counter()
-        policy = ActingPolicy(self.agent.policy, self._device, sample=config.evaluation_sampled)
+        policy = ActingPolicy(self.agent.objective, self._device, sample=config.samples_in_evaluation)
         result = evaluate(config.task(), policy, episodes=config.evaluation_episodes)
         return asdict(result), time.perf_counter() - started
 

@@ -28,13 +28,13 @@ class OfflineRLModule(TorchRLModule):
         raise NotImplementedError("The learner trains through its agent, never through a forward pass of the module.")
 
     def _act(self, batch: dict[str, Any], *, sample: bool) -> torch.Tensor:
-        policy = self.objective.policy
+        objective = self.objective
         observation = batch[Columns.OBS].float()
-        was_training = policy.training
-        policy.eval()
+        was_training = objective.training
+        objective.eval()
         with torch.inference_mode():
-            shape = (len(observation), len(policy.nvec))
-            uniforms = torch.rand(shape, dtype=torch.float64, device=observation.device) if sample else None
-            action = policy.act(observation, uniforms)
-        policy.train(was_training)
+            shape = (len(observation), objective.draws(sample=sample))
+            uniforms = torch.rand(shape, dtype=torch.float64, device=observation.device) if shape[1] else None
+            action = objective.decide(observation, uniforms, sample=sample)
+        objective.train(was_training)
         return action

@@ -1,0 +1,123 @@
+"""Advantage-weighted actor-critic (Nair et al. 2020, arXiv 2006.09359) with a factored critic (SPEC.md section 4)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spin_rl.algorithms.batches import Batch
+from spin_rl.algorithms.critics import FactoredCritic, ValueNetwork
+from spin_rl.algorithms.freezing import trainable
+from spin_rl.algorithms.objectives.base import (
+    GradientStep,
+    Info,
+    Objective,
+    ObjectiveSettings,
+    Target,
+    critic_loss,
+    draw_actions,
+    noiseless,
+)
+from spin_rl.algorithms.policies import FactorisedPolicy, Policy
+
+
+@dataclass(frozen=True)
+class AWACSettings(ObjectiveSettings):
+    """The paper's settings."""
+
+    name = "awac"
+
+    temperature: float = 0.3
+    weight_cap: float = 100.0
+    value_samples: int = 4  # K joint actions of a policy that does not factorise
+
+
+class AWAC(Objective):
+    """Critic ensemble, value network and policy, and the update of all three."""
+
+    settings_class = AWACSettings
+    settings: AWACSettings
+
+    def __init__(self, policy: Policy, observation_size: int, settings: AWACSettings) -> None:
+        super().__init__(policy, observation_size, settings)
+        self.value = ValueNetwork(observation_size, settings.critic_width)
+        self.target_value = ValueNetwork(observation_size, settings.critic_width)
+        self._target = Target(self.critic, self.target_critic, settings.target_rate)
+        self._value_target = Target(self.value, self.target_value, settings.target_rate)
+
+    def make_optimizers(self) -> None:
+        rate = self.settings.learning_rate
+        self.optimizers = {
+            "critic": GradientStep(self.critic.parameters(), rate),
+            "actor": GradientStep(trainable(self.policy), rate, self.policy.own_rates()),
+            "value": GradientStep(self.value.parameters(), rate),
+        }
+
+    def update(self, batch: Batch) -> Info:
+        """One update, in SPEC.md's order: critic, actor with the critic just updated, V with that actor, targets."""
+        settings = self.settings
+        features = batch.features
+        with torch.no_grad():
+            next_v = self.target_value(batch.next_observation)
+        q = self.critic.joint_value(batch.observation, batch.action)
+        q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, next_v, settings.gamma)
+        self.optimizers["critic"](q_loss)
+
+        v = self.value(batch.observation)
+        with torch.no_grad():
+            advantage = self.critic.joint_value(batch.observation, batch.action).amin(0) - v
+        log_prob = self.policy.log_probs(features, batch.action).sum(-1)
+        pi_loss, pi_info = actor_loss(log_prob, advantage, settings.temperature, settings.weight_cap)
+        self.optimizers["actor"](pi_loss)
+
+        with noiseless(self.policy):
+            expected_q = expected_value(
+                self.policy, self.target_critic, features, batch.observation, settings.value_samples
+            )
+        v_loss, v_info = value_loss(expected_q.amin(0), v)
+        self.optimizers["value"](v_loss)
+
+        self._target.update()
+        self._value_target.update()
+        return v_info | q_info | pi_info
+
+
+def expected_value(
+    policy: Policy, critic: FactoredCritic, features: Tensor, observation: Tensor, samples: int
+) -> Tensor:
+    """E over a ~ pi of Q(s, a), (E, B), the policy's value of AWAC (arXiv 2006.09359).
+
+    Exact where the policy factorises: sum_i sum_c pi_i(c | s) Q_i(s, c). The mean of ``samples`` draws otherwise.
+
+    Args:
+        policy: pi.
+        critic: Q.
+        features: what the policy reads of the states.
+        observation: (B, S), what the critic reads of them.
+        samples: K.
+    """
+    values = critic(observation)  # (E, B, N, C)
+    if isinstance(policy, FactorisedPolicy):
+        probabilities: Tensor = policy.probabilities(features)
+        return (probabilities * values).sum((2, 3))
+    chosen = draw_actions(policy, features, samples).transpose(1, 2)  # (B, K, N) -> (B, N, K)
+    return values.gather(-1, chosen.expand(len(values), *chosen.shape)).sum(2).mean(-1)
+
+
+def value_loss(expected_q: Tensor, v: Tensor) -> tuple[Tensor, Info]:
+    """MSE of V(s) to min over members of E over a ~ pi of Q_target(s, a), (B,)."""
+    loss = functional.mse_loss(v, expected_q)
+    return loss, {"value_loss": loss.detach(), "value": v.detach().mean()}
+
+
+def actor_loss(log_prob: Tensor, advantage: Tensor, temperature: float, weight_cap: float) -> tuple[Tensor, Info]:
+    """Advantage-weighted regression -min(exp(adv / lambda), cap) log pi(a | s), arXiv 2006.09359."""
+    weight = (advantage / temperature).exp().clamp(max=weight_cap)
+    loss = -(weight * log_prob).mean()
+    return loss, {
+        "actor_loss": loss.detach(),
+        "log_prob": log_prob.detach().mean(),
+        "advantage": advantage.mean(),
+        "weight": weight.mean(),
+    }
