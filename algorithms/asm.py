@@ -27,6 +27,10 @@ class ASMSizes:
         return asdict(self)
 
 
+TRUNK_SIZES = ("width", "heads", "layers", "state_tokens")
+"""The sizes that shape state encoder and trunk, which a policy takes over."""
+
+
 class ActionStructureModel(nn.Module):
     """Predicts each sub-action from the state and from the sub-actions that are not masked.
 

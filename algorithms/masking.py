@@ -26,7 +26,8 @@ class Masking:
     fully_masked: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1 or min(self.mask, self.randomise) < 0 or self.mask + self.randomise > 1:
+        shares = min(self.mask, self.randomise) >= 0 and self.mask + self.randomise <= 1
+        if not (0 < self.rate <= 1 and shares and 0 <= self.fully_masked <= 1):
             raise UserError(f"A masking rate lies in (0, 1] and its shares sum to at most 1; got {self}.")
 
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -257,15 +257,35 @@ def save_asm(model: ActionStructureModel, folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps(shape, indent=2))
 
 
-def load_asm(folder: Path) -> ActionStructureModel:
-    """Read what ``save_asm`` wrote; UserError where the folder holds no model."""
+class ASMShape(NamedTuple):
+    """What an action structure model is built from."""
+
+    observation_size: int
+    nvec: tuple[int, ...]
+    sizes: ASMSizes
+
+
+def read_shape(folder: Path) -> ASMShape:
+    """The shape of the model in ``folder``; UserError where it holds none."""
     try:
         shape = json.loads((folder / "model.json").read_text())
-        model = ActionStructureModel(shape["observation_size"], tuple(shape["nvec"]), ASMSizes(**shape["sizes"]))
+        return ASMShape(shape["observation_size"], tuple(shape["nvec"]), ASMSizes(**shape["sizes"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable(folder, error) from error
+
+
+def load_asm(folder: Path) -> ActionStructureModel:
+    """Read what ``save_asm`` wrote; UserError where the folder holds no model."""
+    model = ActionStructureModel(*read_shape(folder))
+    try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"{folder} holds no action structure model that can be read ({error}); "
-            "make one with 'spin-rl pretrain TASK LEVEL'."
-        ) from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise _unreadable(folder, error) from error
     return model
+
+
+def _unreadable(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{folder} holds no action structure model that can be read ({error}); "
+        "make one with 'spin-rl pretrain TASK LEVEL'."
+    )

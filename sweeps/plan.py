@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.agent import check_asm_data
+from spin_rl.algorithms.asm import TRUNK_SIZES
+from spin_rl.algorithms.methods import get_method, get_preset
 from spin_rl.algorithms.pretrained import asm_identity
-from spin_rl.algorithms.pretraining import ASMConfig
-from spin_rl.envs import get_task
-from spin_rl.platform.asm_store import ASMStore
+from spin_rl.algorithms.pretraining import ASMConfig, read_shape
+from spin_rl.envs import UserError, get_task
+from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore
 from spin_rl.platform.datasets import OfflineDataset
 
 
@@ -122,4 +124,32 @@ def make_trial(
             "asm_epochs": round(asm_steps * asm_config.batch_size / len(dataset), 2),
             "asm_masking": "variable" if asm_config.masking.variable else "fixed",
         }
+        if asm_config.objective != "mam":
+            trial["asm_objective"] = asm_config.objective
     return trial
+
+
+def with_asm(plan: SweepPlan, checkpoint: ASMCheckpoint, preset: str) -> SweepPlan:
+    """``plan`` with every trial that starts from a model starting from ``checkpoint``; pretrains nothing.
+
+    Where the model's trunk has other sizes than ``preset``, the policies take the model's.
+
+    Raises:
+        UserError: no trial starts from a model, or the model is one of another task.
+    """
+    users = [trial for trial in plan.trials if "asm" in trial]
+    if not users:
+        raise UserError(f"{checkpoint.path} is of no use here: none of the algorithms starts from a pretrained model.")
+    for trial in users:
+        check_asm_data(checkpoint, trial["task"], trial["bins"])
+    model, usual = read_shape(Path(checkpoint.path)).sizes, get_preset(preset).asm
+    differing = {name: getattr(model, name) for name in TRUNK_SIZES if getattr(model, name) != getattr(usual, name)}
+    changes: dict[str, Any] = {
+        "asm": checkpoint.path,
+        "asm_steps": checkpoint.step,
+        "asm_epochs": round(checkpoint.epoch, 2),
+        "asm_masking": "given",
+        **({"network": {"asm": differing}} if differing else {}),
+    }
+    trials = tuple({**trial, **changes} if "asm" in trial else trial for trial in plan.trials)
+    return replace(plan, trials=trials, pretrainings=())
