@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from spin_rl.algorithms.masking import Masking as MaskingSettings
     from spin_rl.algorithms.pretraining import ASMConfig
     from spin_rl.sweeps.plan import SweepPlan
 
@@ -21,7 +22,21 @@ Tracking = Annotated[
 ]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; give it once for each.")]
 Masking = Annotated[
-    str, typer.Option(help="fixed: the published rate of 0.15; variable: a rate of its own for every sample.")
+    str,
+    typer.Option(help="fixed: one rate for all samples, as published; variable: a rate of its own for every sample."),
+]
+MaskingRate = Annotated[float, typer.Option(help="Share of the sub-actions that fixed masking hides.")]
+MaskingSplit = Annotated[
+    tuple[float, float],
+    typer.Option(
+        metavar="MASK RANDOM",
+        help="With fixed masking: of the hidden, the share shown as the mask and that shown as a random choice.",
+    ),
+]
+FullyMasked = Annotated[float, typer.Option(help="With variable masking: share of the samples that is hidden wholly.")]
+ASMObjective = Annotated[
+    str,
+    typer.Option(help="Pretraining: mam (masked, the published one), vam (variational) or cam (contrastive)."),
 ]
 Precision = Annotated[str, typer.Option(help="Precision of pretraining: float32 or bfloat16.")]
 
@@ -72,7 +87,11 @@ def pretrain(
     epochs: Annotated[int | None, typer.Option(help="Instead of --steps: the last epoch.", min=0)] = None,
     bins: Bins = 3,
     preset: Preset = "small",
+    asm_objective: ASMObjective = "mam",
     masking: Masking = "variable",
+    masking_rate: MaskingRate = 0.15,
+    masking_split: MaskingSplit = (0.8, 0.1),
+    fully_masked: FullyMasked = 0.2,
     precision: Precision = "float32",
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
     root: Root = "data",
@@ -90,7 +109,8 @@ def pretrain(
 
     console = Console()
     dataset = open_dataset(task, level, bins=bins, root=root)
-    config = _asm_config(preset, masking, precision, seed)
+    hidden = _masking(masking, masking_rate, masking_split, fully_masked)
+    config = _asm_config(preset, asm_objective, hidden, precision, seed)
     wanted = steps or [5000]
     if epochs is not None:
         wanted = [epochs * -(-len(dataset) // config.batch_size)]
@@ -111,7 +131,8 @@ def pretrain(
         console.print(
             f"step {checkpoint.step}: held-out loss {checkpoint.validation_loss:.3f}, accuracy "
             f"{checkpoint.validation_accuracy:.1%}; fully masked {checkpoint.full_loss:.3f}, "
-            f"{checkpoint.full_accuracy:.1%}; {checkpoint.pretrain_seconds:.0f} s"
+            f"{checkpoint.full_accuracy:.1%}; {config.objective} {checkpoint.objective_loss or float('nan'):.3f}; "
+            f"{checkpoint.pretrain_seconds:.0f} s"
         )
         console.print(checkpoint.path, soft_wrap=True)
 
@@ -120,7 +141,7 @@ def train(
     algorithm: Annotated[str, typer.Argument(help="spin, saint, factored or autoregressive.")],
     task: TaskName,
     level: LevelName,
-    objective: Annotated[str, typer.Option(help="The offline objective: iql.")] = "iql",
+    objective: Annotated[str, typer.Option(help="The offline objective: iql, awac or bcq.")] = "iql",
     bins: Bins = 3,
     preset: Preset = "small",
     seed: Seeds = None,
@@ -128,21 +149,29 @@ def train(
     evaluate_every: Annotated[int, typer.Option(help="Updates between evaluations.", min=1)] = 1000,
     episodes: Annotated[int, typer.Option(help="Episodes of an evaluation.", min=1)] = 10,
     asm_steps: Annotated[int, typer.Option(help="Pretraining steps, for methods that use a model.", min=0)] = 5000,
+    asm_objective: ASMObjective = "mam",
     masking: Masking = "variable",
+    masking_rate: MaskingRate = 0.15,
+    masking_split: MaskingSplit = (0.8, 0.1),
+    fully_masked: FullyMasked = 0.2,
     precision: Precision = "float32",
+    asm: Annotated[
+        str | None, typer.Option(help="A stored model to start from, instead of one pretrained with these settings.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; made from its settings by default.")] = None,
     root: Root = "data",
     storage: Storage = Path("results"),
     tracking_uri: Tracking = None,
 ) -> None:
     """Train a policy offline, once for each seed; pretrains what it needs. The same command again goes on."""
-    from spin_rl.platform.asm_store import identity_key
+    from spin_rl.platform.asm_store import ASMStore, identity_key
     from spin_rl.platform.datasets import open_dataset
     from spin_rl.platform.ray_session import ray_session
     from spin_rl.sweeps.engine import asm_root
-    from spin_rl.sweeps.plan import methods_plan
+    from spin_rl.sweeps.plan import methods_plan, with_asm
 
     root, storage = str(Path(root).absolute()), storage.absolute()
+    hidden = _masking(masking, masking_rate, masking_split, fully_masked)
     plan = methods_plan(
         name=name or algorithm,
         description=f"{algorithm} with {objective} on {task} {level}.",
@@ -151,7 +180,7 @@ def train(
         dataset=open_dataset(task, level, bins=bins, root=root),
         root=root,
         asm_root=asm_root(storage),
-        asm_configs={number: _asm_config(preset, masking, precision, number) for number in seed or [0]},
+        asm_configs={number: _asm_config(preset, asm_objective, hidden, precision, number) for number in seed or [0]},
         preset=preset,
         updates=updates,
         evaluate_every=evaluate_every,
@@ -159,6 +188,8 @@ def train(
         evaluation_episodes=episodes,
         asm_steps=asm_steps,
     )
+    if asm:
+        plan = with_asm(plan, ASMStore(asm_root(storage)).find(asm), preset)
     if name is None:
         plan = plan.named(f"{algorithm}-{task}-{level}-{identity_key({'trials': plan.trials})[:6]}")
     with ray_session():
@@ -169,7 +200,10 @@ def evaluate(
     run: Annotated[str, typer.Argument(help="A sweep or training by name, one of its trials (NAME/ID), or a folder.")],
     episodes: Annotated[int, typer.Option(help="Whole episodes.", min=1)] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the episodes.", min=0)] = 0,
-    greedy: Annotated[bool, typer.Option(help="Take the most likely actions instead of sampling.")] = False,
+    greedy: Annotated[
+        bool | None,
+        typer.Option("--greedy/--sampled", help="Take the best actions or sample them; by default as in training."),
+    ] = None,
     storage: Storage = Path("results"),
 ) -> None:
     """Evaluate trained policies from their last checkpoints."""
@@ -178,7 +212,7 @@ def evaluate(
     from rich.table import Table
 
     from spin_rl.algorithms.acting import ActingPolicy
-    from spin_rl.algorithms.checkpoints import load_policy
+    from spin_rl.algorithms.checkpoints import load_objective
     from spin_rl.envs import get_task
     from spin_rl.platform.evaluation import evaluate as run_episodes
     from spin_rl.sweeps.engine import find_trials
@@ -187,7 +221,9 @@ def evaluate(
     table = Table("trial", "updates", "return", "normalised", title=f"{episodes} episodes, seed {seed}")
     for trial in console_track(find_trials(run, storage.absolute()), console):
         task = get_task(trial.task, trial.bins)
-        policy = ActingPolicy(load_policy(trial.checkpoint), torch.device("cpu"), sample=not greedy)
+        objective = load_objective(trial.checkpoint)
+        sample = objective.sampled if greedy is None else not greedy
+        policy = ActingPolicy(objective, torch.device("cpu"), sample=sample)
         result = run_episodes(task, policy, episodes=episodes, seed=seed)
         table.add_row(
             trial.label,
@@ -205,20 +241,21 @@ def console_track(items: list[Any], console: Any) -> Any:
     return track(items, "evaluating", console=console, transient=True)
 
 
-def _asm_config(preset: str, masking: str, precision: str, seed: int) -> "ASMConfig":
+def _masking(kind: str, rate: float, split: tuple[float, float], fully_masked: float) -> "MaskingSettings":
     from spin_rl.algorithms.masking import Masking as MaskingSettings
-    from spin_rl.algorithms.methods import get_preset
-    from spin_rl.algorithms.pretraining import ASMConfig
     from spin_rl.envs import unknown_name
 
-    if masking not in ("fixed", "variable"):
-        raise unknown_name("masking", masking, ("fixed", "variable"))
-    return ASMConfig(
-        sizes=get_preset(preset).asm,
-        masking=MaskingSettings(variable=masking == "variable"),
-        precision=precision,
-        seed=seed,
-    )
+    if kind not in ("fixed", "variable"):
+        raise unknown_name("masking", kind, ("fixed", "variable"))
+    mask, randomise = split
+    return MaskingSettings(rate, mask, randomise, variable=kind == "variable", fully_masked=fully_masked)
+
+
+def _asm_config(preset: str, objective: str, masking: "MaskingSettings", precision: str, seed: int) -> "ASMConfig":
+    from spin_rl.algorithms.methods import get_preset
+    from spin_rl.algorithms.pretraining import ASMConfig
+
+    return ASMConfig(sizes=get_preset(preset).asm, objective=objective, masking=masking, precision=precision, seed=seed)
 
 
 def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) -> None:
