@@ -15,6 +15,7 @@ from spin_rl.algorithms.masking import Masking
 from spin_rl.algorithms.methods import Preset
 from spin_rl.algorithms.objectives import Objective, get_objective
 from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.pretraining import first_line
 from spin_rl.envs import UserError
 
 _PREFIX = "networks."
@@ -47,7 +48,7 @@ def load_objective(folder: Path) -> Objective:
         tensors = load_file(folder / "learner.safetensors")
         objective.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder} is not a checkpoint of a policy that can be read ({error}).") from error
+        raise UserError(f"{folder} is not a checkpoint of a policy that can be read ({first_line(error)}).") from error
     return objective.eval()
 
 

@@ -250,6 +250,11 @@ def spread(rows: np.ndarray, limit: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
 
 
+def first_line(error: Exception) -> str:
+    """What an error says first; torch lists every tensor that does not fit."""
+    return str(error).partition("\n")[0].rstrip(":")
+
+
 def save_asm(model: ActionStructureModel, folder: Path) -> None:
     """Write an action structure model: weights as safetensors, shape as JSON."""
     shape = {"observation_size": model.observation_size, "nvec": model.nvec, "sizes": model.sizes.to_dict()}
@@ -286,6 +291,6 @@ def load_asm(folder: Path) -> ActionStructureModel:
 
 def _unreadable(folder: Path, error: Exception) -> UserError:
     return UserError(
-        f"{folder} holds no action structure model that can be read ({error}); "
+        f"{folder} holds no action structure model that can be read ({first_line(error)}); "
         "make one with 'spin-rl pretrain TASK LEVEL'."
     )
