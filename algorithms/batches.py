@@ -76,13 +76,13 @@ class DeviceTransitions:
 
     def gather(self, indices: Tensor) -> Batch:
         """The transitions numbered ``indices``, of any shape (..., B)."""
-        rows = self._rows[indices].long()
+        rows = _take(self._rows, indices).long()
         return Batch(
-            observation=self._observations[rows],
-            action=self._actions[rows].long(),
-            reward=self._rewards[rows],
-            terminated=self._terminated[rows].float(),
-            next_observation=self._observations[rows + 1],
+            observation=_take(self._observations, rows),
+            action=_take(self._actions, rows).long(),
+            reward=_take(self._rewards, rows),
+            terminated=_take(self._terminated, rows).float(),
+            next_observation=_take(self._observations, rows + 1),
             rows=rows,
             table=self.table,
         )
@@ -94,8 +94,13 @@ class DeviceTransitions:
 
     def observation_action(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Only observations (B, S) and joint actions (B, N) of the transitions numbered ``indices``."""
-        rows = self._rows[indices].long()
-        return self._observations[rows], self._actions[rows].long()
+        rows = _take(self._rows, indices).long()
+        return _take(self._observations, rows), _take(self._actions, rows).long()
+
+
+def _take(array: Tensor, indices: Tensor) -> Tensor:
+    """``array[indices]`` for indices of any shape; on a CPU index_select is five times faster than indexing."""
+    return array.index_select(0, indices.flatten()).unflatten(0, indices.shape)
 
 
 class _read_only_arrays_allowed:  # noqa: N801
