@@ -3,12 +3,15 @@
 Task list and reference returns: SPIN-RL's catalogue follows Beeson et al. 2024 (arXiv 2411.11088), table of tasks.
 """
 
+import logging
 import os
 from functools import partial
 from typing import Any
 
 # Nothing here renders while it trains, and without a display the default back end fails on import.
 os.environ.setdefault("MUJOCO_GL", "disable")
+# MuJoCo calls some attributes of dm_control's own models deprecated, each time that one is built.
+logging.getLogger("absl").setLevel(logging.ERROR)
 
 import gymnasium
 import numpy as np

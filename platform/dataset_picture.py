@@ -13,6 +13,7 @@ def draw(dataset: OfflineDataset, path: Path) -> None:
     """Write the picture as PNG."""
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     metadata = dataset.metadata
     figure = Figure(figsize=(15, 4.5), layout="constrained")
@@ -37,6 +38,7 @@ def draw(dataset: OfflineDataset, path: Path) -> None:
         row[: len(counts)] = counts / counts.sum()
     drawn = middle.imshow(shares, aspect="auto", vmin=0, cmap="viridis", interpolation="nearest")
     figure.colorbar(drawn, ax=middle)
+    middle.xaxis.set_major_locator(MaxNLocator(integer=True))
     middle.set(xlabel="choice", ylabel="sub-action", title="Share of each choice")
 
     information = mutual_information(dataset)

@@ -104,10 +104,16 @@ def open_dataset(
     place = Root(root)
     copy = place.scratch / "arrow" / metadata.digest
     if not (copy / _READY).exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(copy.parent / f".{metadata.digest}.lock"):
-            if not (copy / _READY).exists():
-                _make_copy(place, metadata, copy, on_rows)
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(copy.parent / f".{metadata.digest}.lock"):
+                if not (copy / _READY).exists():
+                    _make_copy(place, metadata, copy, on_rows)
+        except OSError as error:
+            raise UserError(
+                f"The Arrow copy {copy} cannot be written ({error.strerror or error}); make room there, or name "
+                "another folder with SPIN_RL_CACHE."
+            ) from error
     return _map_copy(metadata, copy)
 
 
@@ -183,12 +189,8 @@ def _make_copy(place: Root, metadata: DatasetMetadata, copy: Path, on_rows: Call
         (unfinished / _READY).write_text(json.dumps(ready))
         shutil.rmtree(copy, ignore_errors=True)  # one without its last file
         unfinished.rename(copy)
-    except OSError as error:
+    finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise UserError(
-            f"The Arrow copy {copy} cannot be written ({error.strerror or error}); make room there, or name another "
-            "folder with SPIN_RL_CACHE."
-        ) from error
 
 
 def _map_copy(metadata: DatasetMetadata, copy: Path) -> OfflineDataset:

@@ -24,7 +24,10 @@ class Root:
 
     def __init__(self, location: str | Path | None = None) -> None:
         self.location = str(location or default_root()).rstrip("/")
-        filesystem, path = fsspec.core.url_to_fs(self.location)
+        try:
+            filesystem, path = fsspec.core.url_to_fs(self.location)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{self.location} is no place for datasets: {error}") from error
         self.filesystem: Any = filesystem
         self.path = str(path)
 

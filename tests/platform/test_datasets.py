@@ -398,6 +398,79 @@ def test_other_roots_work_too(tmp_path, monkeypatch):
         Root("memory://bucket").filesystem.rm("/bucket", recursive=True)
 
 
+def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"file/data cannot be written \(Not a directory\).*--root"):
+        make(tmp_path / "file/data")
+    make(tmp_path)
+    monkeypatch.setenv("SPIN_RL_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\).*SPIN_RL_CACHE"):
+        open_dataset("toy", "random", bins=4, root=tmp_path)
+    monkeypatch.delenv("SPIN_RL_CACHE")
+    if os.geteuid():  # root may write everywhere
+        tmp_path.chmod(0o500)
+        with pytest.raises(UserError, match="Permission denied"):
+            make(tmp_path, size=1)
+        tmp_path.chmod(0o700)
+
+
+def test_a_place_that_is_none_says_so():
+    with pytest.raises(UserError, match="nowhere://x is no place for datasets: Protocol not known"):
+        list_datasets("nowhere://x")
+
+
+@pytest.mark.integration
+def test_an_s3_server_holds_datasets(tmp_path, monkeypatch):
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    monkeypatch.setenv("SPIN_RL_CACHE", str(tmp_path))
+    try:
+        place = Root("s3://bucket/data")
+        place.filesystem.mkdir("bucket")
+        made = make("s3://bucket/data")
+        assert make("s3://bucket/data").version == 1
+        assert len(open_dataset("toy", "random", bins=4, root="s3://bucket/data")) == made.transitions
+        assert [each.digest for each in list_datasets("s3://bucket/data")] == [make(tmp_path / "local").digest]
+        damaged = f"bucket/data/{made.key}/{made.parts[1].file}"
+        place.filesystem.pipe_file(damaged, place.filesystem.cat_file(damaged)[:-9])
+        with pytest.raises(UserError, match=r"s3://bucket/data/toy-4/random-v1/part-00001.parquet is no whole Parquet"):
+            verify_dataset(made, Root("s3://bucket/data"))
+    finally:
+        server.stop()
+
+
+@pytest.mark.integration
+def test_eight_readers_need_the_memory_of_one(tmp_path):
+    """Proportional memory (a page mapped by k processes counts 1/k for each) of the dataset's mapped files."""
+    make(tmp_path, size=60_000)
+    open_dataset("toy", "random", bins=4, root=tmp_path)
+    script = (
+        "import re, sys; from spin_rl.platform.datasets import open_dataset\n"
+        "private = lambda: sum(int(n) for n in re.findall(r'Anonymous: +(\\d+)', open('/proc/self/smaps').read()))\n"
+        "before = private()\n"
+        "dataset = open_dataset('toy', 'random', bins=4, root=sys.argv[1])\n"
+        "total = sum(float(column.sum()) for column in (dataset.observations, dataset.actions, dataset.rewards,\n"
+        "    dataset.terminated, dataset.transitions, dataset.episode_offsets))\n"
+        "print('read', private() - before, flush=True); sys.stdin.read(1)\n"
+        "maps = open('/proc/self/smaps').read().split('VmFlags')\n"
+        "print(sum(int(n) for part in maps if '.arrow' in part for n in re.findall(r'\\nPss: +(\\d+)', part)))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    readers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    private = [int(reader.stdout.readline().split()[1]) for reader in readers]
+    mapped = []
+    for reader in readers:  # all have read everything and still hold it
+        mapped.append(int(reader.communicate("x")[0]))
+    size = sum(path.stat().st_size for path in tmp_path.glob(".cache/arrow/*/*.arrow")) / 1024
+    assert mapped[0] < 1.2 * size / 8
+    assert max(private) < 0.5 * size  # some hundred kB whatever the size
+
+
 def test_reading_loads_neither_ray_nor_mlflow_nor_torch_nor_pandas(tmp_path):
     make(tmp_path)
     open_dataset("toy", "random", bins=4, root=tmp_path)
