@@ -10,8 +10,6 @@ from typing import Any
 
 # Nothing here renders while it trains, and without a display the default back end fails on import.
 os.environ.setdefault("MUJOCO_GL", "disable")
-# MuJoCo calls some attributes of dm_control's own models deprecated, each time that one is built.
-logging.getLogger("absl").setLevel(logging.ERROR)
 
 import gymnasium
 import numpy as np
@@ -20,6 +18,9 @@ from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
 from spin_rl.envs.catalogue import ReferenceScores, Task, register
+
+# MuJoCo calls some attributes of dm_control's own models deprecated, each time that one is built.
+logging.getLogger("absl").setLevel(logging.ERROR)
 
 # domain, task -> {bins: (random return, expert return)}
 _REFERENCE: dict[tuple[str, str], dict[int, tuple[float, float]]] = {
