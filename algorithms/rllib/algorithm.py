@@ -74,9 +74,12 @@ class OfflineAlgorithm(Algorithm):
     def _compile_iteration_results(self, **results: Any) -> dict[str, Any]:
         compiled: dict[str, Any] = super()._compile_iteration_results(**results)
         compiled["updates"] = self._updates
-        # RLlib fills "perf" itself at this point
-        compiled["perf"] = {**compiled.get("perf", {}), "updates_per_second": self._updates_per_second}
         return compiled
+
+    def log_result(self, result: dict[str, Any]) -> None:
+        # Tune's own monitor has just put its figures in the place of whatever "perf" held
+        result["perf"] = {**result.get("perf", {}), "updates_per_second": self._updates_per_second}
+        super().log_result(result)
 
     def _each_learner(self, call: Any) -> list[Any]:
         """What ``call(learner)`` gave on every learner; raises what it raised."""
