@@ -1,6 +1,5 @@
 """Ray for one command: the cluster that RAY_ADDRESS names, or a local one that ends with the command."""
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Tune's newer output prints its tables even when it is told to be quiet; ours shows the progress.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-logging.getLogger("ray.rllib").setLevel(logging.ERROR)
 
 
 @contextmanager

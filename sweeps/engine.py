@@ -1,6 +1,7 @@
 """Runs a sweep plan on Ray: pretraining side by side, then trials through Tune; a killed sweep goes on."""
 
 import json
+import logging
 import shlex
 import sys
 from collections.abc import Mapping
@@ -115,6 +116,7 @@ def _fit(
     gpus_per_trial: float,
 ) -> None:
     register_algorithms()
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns of its own defaults at every trial
     callbacks = [
         *sweep_callbacks(folder, describe, tracking_uri=tracking_uri, experiment=EXPERIMENT),
         TrialProgress(progress, [(label_of(trial), int(trial["updates"])) for trial in plan.trials]),
@@ -133,9 +135,7 @@ def _fit(
         tuner = Tuner(
             ANY_METHOD,
             param_space=_param_space(plan, cpus_per_trial, gpus_per_trial),
-            tune_config=TuneConfig(
-                trial_dirname_creator=_directory_of, trial_name_creator=_directory_of, max_concurrent_trials=None
-            ),
+            tune_config=TuneConfig(trial_dirname_creator=_directory_of, trial_name_creator=_directory_of),
             run_config=RunConfig(
                 name=place.name,
                 storage_path=str(folder),
