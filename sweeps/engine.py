@@ -46,7 +46,7 @@ def run_sweep(
         name=plan.name,
         description=plan.description,
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        settings={"trials": [dict(trial) for trial in plan.trials]},
+        settings=plan.summary(),
     )
     if is_complete(folder, plan):
         return folder

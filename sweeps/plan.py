@@ -36,6 +36,12 @@ class SweepPlan:
     trials: tuple[Mapping[str, Any], ...]
     pretrainings: tuple[PretrainingPlan, ...] = ()
 
+    def summary(self) -> dict[str, Any]:
+        """What all trials share, how many there are, and a digest of everything that makes this plan this one."""
+        first, *others = self.trials
+        shared = {name: value for name, value in first.items() if all(trial.get(name) == value for trial in others)}
+        return {**shared, "trials": len(self.trials), "plan": identity_key({"trials": self.trials})}
+
     def named(self, name: str) -> "SweepPlan":
         """The same plan under another name."""
         return replace(self, name=name)
