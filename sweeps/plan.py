@@ -11,7 +11,7 @@ from spin_rl.algorithms.methods import get_method, get_preset
 from spin_rl.algorithms.pretrained import asm_identity
 from spin_rl.algorithms.pretraining import ASMConfig, read_shape
 from spin_rl.envs import UserError, get_task
-from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore
+from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore, identity_key
 from spin_rl.platform.datasets import OfflineDataset
 
 
