@@ -6,6 +6,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from spin_rl.envs import get_task, nvec_of, tasks
+from spin_rl.envs.control import DiscretizedControl
 from spin_rl.envs.errors import UserError
 
 NAMED = [("cone-2x5", 2), ("cone-3x4-5pits", 2), ("cone-30x9-100pits", 2)]  # built when they are asked for
@@ -43,6 +44,8 @@ def test_gymnasium_accepts_it_and_a_seed_fixes_an_episode(task):
     np.testing.assert_array_equal(first, again)
     assert rewards == same_rewards
     assert not np.array_equal(first, other)
+    if isinstance(env.unwrapped, DiscretizedControl):  # the others start where they always do
+        assert not np.array_equal(first[0], other[0])
     # what was returned earlier is not written to later
     assert len({array.__array_interface__["data"][0] for array in first}) == len(first)
     env.close()

@@ -18,6 +18,7 @@ def test_batches_and_parts_change_nothing():
         np.testing.assert_array_equal(one.observations, other.observations)
         np.testing.assert_array_equal(one.actions, other.actions)
     np.testing.assert_array_equal(whole.returns[20:], part.returns)
+    assert len({episode.observations.tobytes() for episode in whole.recorded}) == 23
     assert not np.array_equal(whole.returns, rollout(TASK.make, POLICY, episodes=23, seed=6).returns)
 
 

@@ -183,6 +183,34 @@ def test_a_killed_collection_goes_on_and_leaves_nothing_that_is_taken_for_whole(
     assert [path.name for path in (tmp_path / "killed/toy-4").iterdir() if path.is_dir()] == ["medium-v1"]
 
 
+def test_a_dataset_appears_all_at_once(tmp_path, monkeypatch):
+    """A local one by the renaming of its folder, one elsewhere by its metadata."""
+    rename, filesystem = Path.rename, Root("memory://once").filesystem
+
+    def fail(path, *rest, **named):
+        if Path(path).name in ("whole", "metadata.json"):
+            raise OSError("killed")
+        return rename(path, *rest, **named) if isinstance(path, Path) else put(path, *rest, **named)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(UserError, match="killed"):
+        make(tmp_path)
+    assert list_datasets(tmp_path) == []
+    monkeypatch.setattr(Path, "rename", rename)
+    assert make(tmp_path).version == 1
+
+    put = filesystem.put_file
+    monkeypatch.setenv("SPIN_RL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(filesystem, "put_file", fail)
+    with pytest.raises(UserError, match="killed"):
+        make("memory://once")
+    assert filesystem.glob("/once/toy-4/random-v1/*.parquet")
+    assert list_datasets("memory://once") == []
+    monkeypatch.setattr(filesystem, "put_file", put)
+    assert make("memory://once").version == 1
+    filesystem.rm("/once", recursive=True)
+
+
 def test_two_makers_of_one_dataset_do_the_work_once(tmp_path):
     script = (
         "import sys; from tests.platform.test_datasets import *\n"
