@@ -29,6 +29,8 @@ def read(
         timeouts: ``done`` says that the time was over, not that the problem ended.
         on_progress: called with bytes so far and in all.
     """
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
     size = path.stat().st_size
     items = read_items(path, (lambda position: on_progress(position, size)) if on_progress else None)
     first = 0

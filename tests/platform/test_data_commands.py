@@ -1,0 +1,97 @@
+"""``spin-rl data`` as a user types it, and the curve of a behaviour training in a real MLflow store."""
+
+import pytest
+from typer.testing import CliRunner
+
+from spin_rl.envs import get_task
+from spin_rl.envs.behaviour.decqn import Evaluation
+from spin_rl.envs.errors import UserError
+from spin_rl.platform.commands.data import app
+
+
+@pytest.fixture
+def spin_rl(tmp_path, monkeypatch):
+    """Runs ``spin-rl data`` with these words; the output, spaces made one."""
+    monkeypatch.setenv("SPIN_RL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("SPIN_RL_STORAGE", str(tmp_path / "results"))
+    monkeypatch.delenv("SPIN_RL_CACHE", raising=False)
+
+    def run(words: str) -> str:
+        result = CliRunner().invoke(app, words.split(), env={"COLUMNS": "200"})
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    return run
+
+
+def test_a_dataset_is_made_found_seen_verified_and_sent_around(spin_rl, tmp_path, monkeypatch):
+    making = "make maze-4 medium-expert --bins 2 --size 900 --workers 0"
+    assert f"Made {tmp_path}/data/maze-4-2/medium-expert-v1" in spin_rl(making)
+    assert f"Found {tmp_path}/data/maze-4-2/medium-expert-v1" in spin_rl(making)
+    listed = spin_rl("list")
+    assert "maze-4-2/medium-expert-v1" in listed
+    assert "cheetah-run" in listed
+    seen = spin_rl("inspect maze-4 medium-expert --bins 2")
+    assert "distinct joint actions" in seen
+    assert "total correlation" in seen
+    assert (tmp_path / "results/inspect/maze-4-2-medium-expert-v1.png").stat().st_size > 10_000
+    assert "is whole" in spin_rl("verify maze-4 medium-expert --bins 2")
+    assert "Wrote" in spin_rl(f"export rllib maze-4 medium-expert {tmp_path}/columns --bins 2")
+    assert "maze-4-2/brought-v1" in spin_rl(f"import rllib {tmp_path}/columns maze-4 brought --bins 2")
+    with pytest.raises(UserError, match="is not empty"):
+        spin_rl(f"export rllib maze-4 medium-expert {tmp_path}/columns --bins 2")
+    with pytest.raises(UserError, match="--observation needs the names of 2 columns"):
+        spin_rl(f"import table {tmp_path}/columns maze-4 brought --bins 2 --observation x")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("make cheeta-run random", "Did you mean cheetah-run"),
+        ("make cheetah-run rando", "There is no level 'rando'. Did you mean random"),
+        ("inspect cheetah-run random", "make it with: spin-rl data make cheetah-run random"),
+        ("train-behaviour cheetah-run --bins 5", "number of bins for cheetah-run '5'"),
+        ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
+        ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
+        ("import benchmark nowhere.pkl cheetah-run medium", "There is no file or folder nowhere.pkl"),
+        ("import benchmark . cheetah-run medium", "There is no file ."),
+        ("import benchmark . my-task medium --nvec 3,x", "--nvec 3,x is no list of numbers"),
+    ],
+)
+def test_a_mistake_is_one_sentence(spin_rl, words, said):
+    with pytest.raises(UserError) as error:
+        spin_rl(words)
+    assert said in str(error.value)
+
+
+@pytest.mark.integration
+def test_a_training_that_goes_on_keeps_one_curve_in_mlflow(tmp_path, monkeypatch):
+    import mlflow
+
+    from spin_rl.platform.behaviour_curve import BehaviourCurve
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    task, folder = get_task("cheetah-run"), tmp_path / "behaviour/cheetah-run-3/seed-0"
+    folder.mkdir(parents=True)
+    points = [Evaluation(step, float(step), 1.0, 0.5, 0.1, 2.0) for step in (10, 20, 30)]
+
+    def interrupted() -> None:
+        with BehaviourCurve(tmp_path, task, 0, folder) as curve:
+            for point in points[:2]:
+                curve.log(point)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("behaviour").experiment_id
+    assert [run.info.status for run in client.search_runs([experiment])] == ["KILLED"]
+    with BehaviourCurve(tmp_path, task, 0, folder) as curve:
+        for point in points[1:]:
+            curve.log(point)
+    (run,) = client.search_runs([experiment])
+    history = client.get_metric_history(run.info.run_id, "eval/return_mean")
+    assert [(point.step, point.value) for point in history] == [(10, 10.0), (20, 20.0), (30, 30.0)]
+    assert (run.info.status, run.data.params["task"]) == ("FINISHED", "cheetah-run")
