@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from spin_rl.platform.report_tables import Group, Method
+from spin_rl.platform.report_groups import Group, Method, mean_curve
 
 STYLE: Any = {
     "font.size": 8,
@@ -78,54 +78,63 @@ def look(method: Method) -> Look:
     return Look((float(base[0]), float(base[1]), float(base[2])), line, marker)
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A method's mean over seeds at each evaluation, and the deviation (0 for one seed)."""
-
-    updates: np.ndarray
-    seconds: np.ndarray
-    mean: np.ndarray
-    spread: np.ndarray
-
-
-def mean_curve(evaluated: pd.DataFrame, method: Method) -> Curve:
-    """The mean over a method's trials at the evaluations that all of them have.
-
-    The clock at an evaluation is the mean of the trials' clocks there.
-    """
-    rows = evaluated[evaluated["trial_id"].isin(method.trials)]
-    table = rows.groupby("updates").agg(
-        count=("return", "count"), mean=("return", "mean"), spread=("return", "std"), seconds=("seconds", "mean")
-    )
-    table = table[table["count"] == table["count"].max()] if len(table) else table
-    return Curve(
-        updates=table.index.to_numpy(float),
-        seconds=table["seconds"].to_numpy(float),
-        mean=table["mean"].to_numpy(float),
-        spread=table["spread"].fillna(0.0).to_numpy(float),
-    )
-
-
 def learning_curves(groups: Sequence[Group], evaluated: pd.DataFrame, axes: Sequence[str]) -> Figure:
     """Return against policy updates (axis "updates") and wall-clock (axis "seconds"), one panel a group and axis."""
     with mpl.rc_context(STYLE):
-        columns = len(axes) if len(axes) > 1 else min(3, len(groups))
-        rows = -(-len(groups) * len(axes) // columns)
-        figure = Figure(figsize=(3.3 * columns + 0.2, 2.4 * rows + 0.6), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
         cells = [(group, axis) for group in groups for axis in axes]
+        columns = len(axes) if len(axes) > 1 else min(3, len(groups))
+        rows = -(-len(cells) // columns)
+        labels = {method.label for group in groups for method in group.methods if method.trials}
+        # Placed in inches: working the layout out takes longer than drawing where panels are many.
+        width, height, legend = (
+            3.3 * columns + 0.2,
+            2.4 * rows,
+            0.1 + 0.2 * -(-len(labels) // _columns(labels, columns)),
+        )
+        figure = Figure(figsize=(width, height + legend))
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        figure.subplots_adjust(
+            left=0.55 / width,
+            right=1 - 0.15 / width,
+            bottom=0.45 / (height + legend),
+            top=1 - (0.25 + legend) / (height + legend),
+            wspace=0.5 / (3.3 - 0.5),
+            hspace=0.7 / (2.4 - 0.7),
+        )
         for panel, (group, axis) in zip(panels, cells, strict=False):
             _draw_panel(panel, group, evaluated, axis)
             panel.set_title(group.title, loc="left")
         for panel in panels[len(cells) :]:
             panel.set_visible(False)
         for panel in panels[::columns]:
-            panel.set_ylabel("return")
-        _legend(figure, panels)
-        # The layout is worked out once, not again for each file.
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+            panel.set_ylabel("return", labelpad=2)
+        _add_legend(figure, list(panels), "upper center")
         return figure
+
+
+def finish(figure: Figure, panels: Iterable[Axes]) -> Figure:
+    """Put the legend of these panels above them, and work the layout out once instead of again for each file."""
+    _add_legend(figure, panels, "outside upper center")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _add_legend(figure: Figure, panels: Iterable[Axes], place: Any) -> None:
+    entries: dict[str, Any] = {
+        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    if entries:
+        columns = _columns(entries, figure.get_figwidth() / 3.4)
+        figure.legend(
+            list(entries.values()), list(entries), loc=place, ncols=columns, handlelength=3.5, borderaxespad=0.3
+        )
+
+
+def _columns(labels: Iterable[str], panels: float) -> int:
+    """Columns of a legend above so many panels: as many as its longest entry leaves room for."""
+    letters = max(len(label) for label in labels) + 8  # with the line beside it
+    return max(1, min(4, int(50 * panels) // letters))
 
 
 def _draw_panel(panel: Axes, group: Group, evaluated: pd.DataFrame, axis: str) -> None:
@@ -163,21 +172,6 @@ def _thousands(value: float, _: object) -> str:
     if value >= 1e6:
         return f"{value / 1e6:g}M"
     return f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
-
-
-def _legend(figure: Figure, panels: Iterable[Axes]) -> None:
-    entries = {
-        label: handle for panel in panels for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    if entries:
-        widest = max(len(label) for label in entries) + 8  # in letters, with the line beside it
-        figure.legend(
-            list(entries.values()),
-            list(entries),
-            loc="outside upper center",
-            ncols=max(1, min(4, int(15 * figure.get_figwidth()) // widest)),
-            handlelength=3.5,
-        )
 
 
 def save(figure: Figure, path: Path) -> None:

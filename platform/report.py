@@ -1,20 +1,27 @@
 """The report of a sweep: tables, pictures and one page, made from its files alone, whether it is finished or not."""
 
-import base64
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.report_tables import Group, evaluations, groups, markdown, readable, summary
+from spin_rl.platform.report_groups import Group, evaluations, groups
+from spin_rl.platform.report_tables import (
+    BASELINE,
+    aggregate,
+    final_scores,
+    latex,
+    markdown,
+    readable,
+    readable_aggregate,
+    summary,
+)
 from spin_rl.platform.results import SweepResults, read_sweep
 
 _PANELS_TOGETHER = 3
@@ -28,14 +35,18 @@ class Report:
     Attributes:
         folder: where it lies.
         results: what it was made from.
+        groups: the trials that are comparable.
         table: one row for each method of each group (`report_tables.summary`).
+        overall: one row for each method over all groups (`report_tables.aggregate`).
         pictures: the pictures without their suffix, by caption.
     """
 
     folder: Path
     results: SweepResults
+    groups: list[Group]
     table: pd.DataFrame
-    pictures: dict[str, Path]
+    overall: pd.DataFrame
+    pictures: dict[str, Path] = field(default_factory=dict)
 
     @property
     def page(self) -> Path:
@@ -44,11 +55,13 @@ class Report:
 
 
 def make_report(folder: Path) -> Report:
-    """Write ``<folder>/report/``: report.html, table.csv, table.md, and every picture as PNG and PDF.
+    """Write ``<folder>/report/``: report.html, the tables as CSV, Markdown and LaTeX, every picture as PNG and PDF.
 
     Raises:
         UserError: the folder holds no sweep, or no trial of it has been evaluated yet.
     """
+    from spin_rl.platform.report_page import render_page
+
     results = read_sweep(folder)
     evaluated = evaluations(results)
     if evaluated.empty:
@@ -59,104 +72,105 @@ def make_report(folder: Path) -> Report:
         )
     sweep_groups = groups(results)
     table = summary(results, sweep_groups, evaluated)
+    scores = final_scores(sweep_groups, evaluated)
+    baseline = next((method.label for method in sweep_groups[0].methods if method.algorithm == BASELINE), None)
+    overall = aggregate(scores, baseline if baseline in scores else None)
+
     target = folder / "report"
     target.mkdir(exist_ok=True)
     table.to_csv(target / "table.csv", index=False)
+    overall.to_csv(target / "overall.csv", index=False)
     (target / "table.md").write_text(markdown(table), encoding="utf-8")
-    report = Report(target, results, table, _draw(target, sweep_groups, evaluated))
-    report.page.write_text(_page(report), encoding="utf-8")
+    (target / "table.tex").write_text(latex(table), encoding="utf-8")
+    report = Report(
+        target, results, sweep_groups, table, overall, _draw(target, sweep_groups, evaluated, table, overall, scores)
+    )
+    report.page.write_text(render_page(report), encoding="utf-8")
     return report
 
 
-def _draw(folder: Path, sweep_groups: list[Group], evaluated: pd.DataFrame) -> dict[str, Path]:
-    from spin_rl.platform import figures
+def _draw(
+    folder: Path,
+    sweep_groups: list[Group],
+    evaluated: pd.DataFrame,
+    table: pd.DataFrame,
+    overall: pd.DataFrame,
+    scores: Mapping[str, list[np.ndarray]],
+) -> dict[str, Path]:
+    """Every picture that the results allow, by caption."""
+    from spin_rl.platform import figures, report_figures
 
+    styles = report_figures.looks(sweep_groups)
     spread = "Mean return over seeds; the band is one standard deviation."
-    wall_clock = "Wall-clock counts pretraining (dotted) and training, not evaluation."
+    clock = "Wall-clock counts pretraining (dotted) and training, not evaluation."
+    drawn = {}
     if len(sweep_groups) <= _PANELS_TOGETHER:
-        parts: dict[str, tuple[str, tuple[str, ...]]] = {
-            f"{spread} {wall_clock}": ("learning-curves", ("updates", "seconds"))
-        }
+        both = figures.learning_curves(sweep_groups, evaluated, ("updates", "seconds"))
+        drawn[f"Learning curves. {spread} {clock}"] = ("learning-curves", both)
     else:
-        parts = {
-            f"Against policy updates. {spread}": ("learning-curves-updates", ("updates",)),
-            f"Against wall-clock. {spread} {wall_clock}": ("learning-curves-time", ("seconds",)),
-        }
-    pictures = {}
-    for caption, (name, axes) in parts.items():
-        figures.save(figures.learning_curves(sweep_groups, evaluated, axes), folder / name)
-        pictures[caption] = folder / name
-    return pictures
-
-
-def print_report(report: Report, console: Console) -> None:
-    """Show the tables, one a group, and where the rest is."""
-    for title, rows in report.table.groupby("group", sort=False):
-        text = readable(rows)
-        table = Table(
-            title=str(title),
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
+        by_updates = figures.learning_curves(sweep_groups, evaluated, ("updates",))
+        by_clock = figures.learning_curves(sweep_groups, evaluated, ("seconds",))
+        drawn[f"Learning curves against policy updates. {spread}"] = ("learning-curves-updates", by_updates)
+        drawn[f"Learning curves against wall-clock. {spread} {clock}"] = ("learning-curves-time", by_clock)
+    if table["target_seconds"].notna().any():
+        caption = (
+            "Time to target: wall-clock till a method's mean curve reaches 95 % of the factored policy's final return."
         )
-        for name in text.columns:
-            table.add_column(name, justify="left" if name == "algorithm" else "right", no_wrap=name != "seeds")
-        for row in text.to_numpy().tolist():
-            table.add_row(*row)
-        console.print(table)
+        drawn[caption] = ("time-to-target", report_figures.time_to_target(table, styles))
+    if scores:
+        caption = (
+            "Over all tasks: interquartile mean of the normalised score with its bootstrap interval, and the "
+            "share of runs that score above a threshold (performance profile)."
+        )
+        drawn[caption] = ("over-all-tasks", report_figures.over_all_tasks(overall, scores, styles))
+    if table[["seconds", "score_mean"]].notna().all(axis=1).any():
+        caption = "Score against cost, means over tasks; no method is above and left of the line."
+        drawn[caption] = ("pareto", report_figures.pareto(table, styles))
+        drawn["Where the seconds went, means over tasks."] = ("cost", report_figures.cost_split(table, styles))
+    for name, figure in drawn.values():
+        figures.save(figure, folder / name)
+    return {caption: folder / name for caption, (name, _) in drawn.items()}
+
+
+def print_report(report: Report, console: Console, *, paper: bool = False) -> None:
+    """Show the tables, one a group, and where the rest is.
+
+    Args:
+        report: what `make_report` gave.
+        console: where to show it.
+        paper: set the published results beside it.
+    """
+    from spin_rl.platform.report_paper import against_paper, conditions, readable_paper
+
+    for title, rows in report.table.groupby("group", sort=False):
+        _print_table(console, str(title), readable(rows))
+    if len(report.groups) > 1 and len(report.overall):
+        _print_table(console, "over all tasks", readable_aggregate(report.overall))
+    if paper:
+        compared = against_paper(report.table, report.groups)
+        if compared.empty:
+            raise UserError(
+                "The paper has no result for anything in this sweep; its table covers IQL on ten of the tasks."
+            )
+        for title, rows in compared.groupby("group", sort=False):
+            _print_table(console, f"{title}, beside the paper", readable_paper(rows))
+        console.print(conditions(report.results))
     console.print(f"Trials: {states(report.results)}.")
     console.print(f"Report: {report.page}", soft_wrap=True, highlight=False)
+
+
+def _print_table(console: Console, title: str, text: pd.DataFrame) -> None:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge, table.padding = False, (0, 1, 0, 0)  # the longest rows fit into 80 columns
+    for number, name in enumerate(text.columns):
+        last = number == len(text.columns) - 1
+        table.add_column(name, justify="right" if number else "left", no_wrap=number > 0 and not last)
+    for row in text.to_numpy().tolist():
+        table.add_row(*row)
+    console.print(table)
 
 
 def states(results: SweepResults) -> str:
     """How many trials are in which state: ``6 finished, 1 failed``."""
     counts = results.trials["state"].value_counts()
     return ", ".join(f"{count} {state}" for state, count in counts.items())
-
-
-def _page(report: Report) -> str:
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters["date"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-    results = report.results
-    trials = results.trials
-    return templates.get_template("report.html").render(
-        sweep=results.record,
-        states=states(results),
-        made=time.time(),
-        tables={title: _rows(rows) for title, rows in report.table.groupby("group", sort=False)},
-        pictures={caption: _embedded(path.with_suffix(".png")) for caption, path in report.pictures.items()},
-        failures=trials[trials["state"] == "failed"].reset_index().to_dict("records"),
-        settings=_flat(results.record["settings"]),
-        provenance=_flat(results.record.get("provenance", {})),
-    )
-
-
-def _rows(rows: pd.DataFrame) -> dict[str, Any]:
-    text = readable(rows)
-    return {"columns": list(text.columns), "rows": text.to_numpy().tolist(), "best": _leaders(rows)}
-
-
-def _leaders(rows: pd.DataFrame) -> list[bool]:
-    """Which rows hold the highest mean return."""
-    return list(rows["return_mean"] == rows["return_mean"].max())
-
-
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name} ")
-        else:
-            flat[f"{prefix}{name}"] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return flat

@@ -10,6 +10,7 @@ Storage = Annotated[str | None, typer.Option(help="Where results lie; ./results 
 def report(
     sweep: Annotated[str, typer.Argument(help="The sweep's name, or its folder.")],
     storage: Storage = None,
+    against_paper: Annotated[bool, typer.Option(help="Set the published results beside the measured ones.")] = False,
 ) -> None:
     """Make tables, pictures and a page of a sweep, finished or still running, from its files alone."""
     from rich.console import Console
@@ -17,7 +18,7 @@ def report(
     from spin_rl.platform.report import make_report, print_report
     from spin_rl.platform.results import find_sweep
 
-    print_report(make_report(find_sweep(sweep, storage)), Console())
+    print_report(make_report(find_sweep(sweep, storage)), Console(), paper=against_paper)
 
 
 def ui(

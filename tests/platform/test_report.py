@@ -10,7 +10,9 @@ from sweep_fixture import PRETRAIN, SPEED, curve, params, write_trial
 
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.report import make_report, print_report
-from spin_rl.platform.report_tables import evaluations, groups, summary
+from spin_rl.platform.report_groups import evaluations, groups
+from spin_rl.platform.report_paper import against_paper, conditions, published
+from spin_rl.platform.report_tables import aggregate, final_scores, latex, summary
 from spin_rl.platform.results import MetricsFile, read_sweep, start_sweep, write_json
 
 
@@ -59,6 +61,15 @@ def test_settings_that_differ_within_a_method_make_it_two(folder: Path) -> None:
     assert table_of(folder).index.tolist() == labels
 
 
+def test_what_comes_with_the_seed_makes_no_method(folder: Path) -> None:
+    for seed in (0, 1):
+        asm = {"asm": f"/asm/{seed}", "drawn_with": seed}
+        write_trial(folder, f"spin-{seed}", params("spin", seed, **asm, asm_steps=10, asm_epochs=0.5))
+        asm = {"asm": f"/asm/{seed}/more", "drawn_with": seed}
+        write_trial(folder, f"more-{seed}", params("spin", seed, **asm, asm_steps=20, asm_epochs=1.0))
+    assert table_of(folder).index.tolist() == ["SPIN, asm_steps 10", "SPIN, asm_steps 20", "Factored"]
+
+
 def test_a_trial_that_was_started_again_under_another_id_counts_once(folder: Path) -> None:
     write_trial(folder, "lost", params("spin", 0), state="killed", started=0.5e9)
     write_trial(folder, "again", params("factored", 0), started=1.5e9)
@@ -75,6 +86,56 @@ def test_a_running_trial_counts_only_where_none_is_finished(folder: Path) -> Non
         ["Factored", "finished", 2],
         ["Factored", "running", 1],
     ]
+
+
+def test_the_time_to_target_counts_pretraining_and_is_that_of_the_mean_curve(folder: Path) -> None:
+    table = table_of(folder)
+    target = 0.95 * (curve("factored", 0, 1000) + curve("factored", 1, 1000)) / 2
+    at = [0, 200]  # SPIN crosses between its first two evaluations
+    low, high = ((curve("spin", 0, updates) + curve("spin", 1, updates)) / 2 for updates in at)
+    crossing = 200 * (target - low) / (high - low)
+    assert 0 < crossing < 200
+    assert table.loc["SPIN", "target_seconds"] == pytest.approx(PRETRAIN["spin"] + crossing / SPEED["spin"])
+    assert table.loc["Factored", "target_seconds"] < 1000 / SPEED["factored"]
+
+
+def test_methods_are_compared_over_the_groups_that_all_of_them_have(folder: Path) -> None:
+    for seed in (0, 1):
+        write_trial(folder, f"only-{seed}", params("spin", seed) | {"level": "expert"})
+    results = read_sweep(folder)
+    sweep_groups, evaluated = groups(results), evaluations(results)
+    scores = final_scores(sweep_groups, evaluated)
+    assert [len(tasks) for tasks in scores.values()] == [1, 1]
+    overall = aggregate(scores, "Factored").set_index("label")
+    assert overall.loc["SPIN", "iqm"] == pytest.approx((curve("spin", 0, 1000) + curve("spin", 1, 1000)) / 2 / 6.6)
+    assert overall.loc["SPIN", "improvement"] == 1.0
+    assert pd.isna(overall.loc["Factored", "improvement"])
+
+
+def test_published_results_stand_beside_ours(folder: Path) -> None:
+    results = read_sweep(folder)
+    sweep_groups = groups(results)
+    compared = against_paper(table_of(folder).reset_index(), sweep_groups).set_index("label")
+    assert compared["paper_return"].to_dict() == {"SPIN": 651.1, "Factored": 612.9}
+    assert compared["paper_minutes"].to_dict() == {"SPIN": 14.9, "Factored": 80.0}
+    assert compared.loc["SPIN", "paper_early_share"] == 0.91
+    assert "1,000 policy updates, 3 seeds. The paper: IQL, 1,000,000 policy updates" in conditions(results)
+
+
+def test_the_published_table_adds_up_to_its_overall_row() -> None:
+    cells = [(key, cell) for key, cell in published().items() if key[0] != "dog-trot"]
+    assert len(cells) == 4 * 16
+    for algorithm, mean, minutes in (("factored", 558.2, 558), ("saint", 572.1, 845), ("spin", 594.1, 223)):
+        own = [cell for key, cell in cells if key[3] == algorithm]
+        assert sum(cell.episode_return for cell in own) / 16 == pytest.approx(mean, abs=0.06)
+        assert sum(cell.minutes for cell in own) == pytest.approx(minutes, abs=1)
+
+
+def test_latex_escapes_what_latex_would_read(folder: Path) -> None:
+    text = latex(table_of(folder).reset_index().replace("SPIN", "SPIN_a & 50 %"))
+    assert r"SPIN\_a \& 50 \% & \textbf{581.1 $\pm$ 3.5} &" in text
+    rows = [line for line in text.splitlines() if line.startswith(("SPIN", "Factored", "algorithm"))]
+    assert [row.count(" & ") for row in rows] == [6, 6, 6]
 
 
 def test_the_report_is_whole_and_the_page_stands_alone(folder: Path) -> None:
@@ -127,4 +188,4 @@ def test_a_metric_that_was_never_logged_is_a_dash(tmp_path: Path) -> None:
     )
     MetricsFile(tmp_path / "trials/t/metrics.jsonl").append({"updates": 0, "timestamp": 1.0, "eval/return_mean": 2.0})
     make_report(tmp_path)
-    assert "| mine | 2.0 | – | – | 0 | – | 1 |" in (tmp_path / "report/table.md").read_text()
+    assert "| mine | 2.0 | – | – | – | – | 1 |" in (tmp_path / "report/table.md").read_text()
