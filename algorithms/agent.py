@@ -3,6 +3,7 @@
 Plain PyTorch without Ray: the RLlib classes are a thin shell around it.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from spin_rl.algorithms.asm import ActionStructureModel
 from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
+from spin_rl.algorithms.distillation import distill
+from spin_rl.algorithms.features import FeatureStorage, FeatureTable, make_table
 from spin_rl.algorithms.methods import Preset, get_method
 from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
-from spin_rl.algorithms.policies import Policy, SlotPolicy
+from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import ASMCheckpoint
 
@@ -61,12 +64,43 @@ class OfflineAgent:
         self.device = device or torch.device("cpu")
         self.objective = objective or build_objective(spec)
         self.policy: Policy = self.objective.policy
+        self._asm = asm if get_method(spec.algorithm).uses_asm else None
         if get_method(spec.algorithm).uses_asm:
             attach_asm(self.policy, asm, spec)
+        self._table: FeatureTable | None = None
+        self._prepared_for: DeviceTransitions | None = None
         self.objective.to(self.device).train()
         self.objective.make_optimizers()
         self.updates = 0
         torch.manual_seed(spec.seed + 1)  # dropout draws from here on, whatever drew since the weights were
+
+    def prepare(self, data: DeviceTransitions, storage: FeatureStorage | None = None) -> float:
+        """Do what the method does once with its data before the first update; the second time there is nothing to do.
+
+        Args:
+            data: what it will train on.
+            storage: how features that are computed once are kept; in memory by default.
+
+        Returns:
+            The seconds that it took, or had taken whoever left the result in the storage.
+
+        Raises:
+            UserError: what is to be kept fits nowhere.
+        """
+        if self._prepared_for is data:
+            return 0.0
+        started, seconds = time.perf_counter(), 0.0
+        policy, spec = self.policy, self.spec
+        if isinstance(policy, DistilledPolicy) and not bool(policy.trained):
+            assert self._asm is not None
+            distill(policy, self._asm.to(self.device), data, steps=spec.preset.distill_steps, seed=spec.seed)
+            seconds = time.perf_counter() - started
+        if isinstance(policy, CachedPolicy):
+            storage = storage or FeatureStorage()
+            self._table = make_table(policy, data.observations, data.digest, storage, self.device)
+            seconds = self._table.seconds
+        self._prepared_for = data
+        return seconds
 
     def train(self, data: DeviceTransitions, updates: int) -> dict[str, float]:
         """Make ``updates`` updates; returns the mean of each logged value over them.
@@ -74,13 +108,14 @@ class OfflineAgent:
         Raises:
             DivergedError: a loss was not finite.
         """
+        self.prepare(data)
         self.objective.train()
         history: list[dict[str, Tensor]] = []
         for start in range(0, updates, _GATHER):
             count = min(_GATHER, updates - start)
             spec = self.spec
             indices = draw_indices(spec.seed, 0, self.updates + start, count, spec.batch_size, data.size, self.device)
-            batches = data.gather(indices)  # one gather for all of them
+            batches = data.gather(indices)._replace(table=self._table)  # one gather for all of them
             history += [self.objective.update(batches.at(index)) for index in range(count)]
         self.updates += updates
         return self._means(history)
@@ -125,6 +160,7 @@ class OfflineAgent:
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), self.device)
         self.updates = int(values["updates"])
+        self._prepared_for = None
 
 
 _GATHER = 64
@@ -143,13 +179,12 @@ def build_objective(spec: AgentSpec) -> Objective:
 
 
 def attach_asm(policy: Policy, asm: ActionStructureModel | None, spec: AgentSpec) -> None:
-    """Load ``asm`` into ``policy`` and freeze it; UserError that names both sides where they do not fit."""
+    """Load ``asm`` into ``policy``; UserError that names both sides where they do not fit."""
     if asm is None:
         raise UserError(
             f"{get_method(spec.algorithm).label} needs a pretrained action structure model; make one with "
             "'spin-rl pretrain TASK LEVEL' and give its checkpoint."
         )
-    assert isinstance(policy, SlotPolicy)
     theirs = {"observation size": asm.observation_size, "nvec": asm.nvec, **asm.sizes.to_dict()}
     ours = {"observation size": spec.observation_size, "nvec": tuple(spec.nvec), **asdict(spec.preset.asm)}
     for what, value in ours.items():
@@ -159,7 +194,11 @@ def attach_asm(policy: Policy, asm: ActionStructureModel | None, spec: AgentSpec
                 f"The action structure model has {what} {theirs[what]}, the policy needs {value}: "
                 "pretrain one with the policy's preset on the policy's dataset."
             )
-    policy.load_asm(asm, trunk_dropout=spec.preset.trunk_dropout)
+    if isinstance(policy, ConstantFeaturesPolicy):
+        policy.load_asm(asm)
+    else:
+        assert isinstance(policy, SlotPolicy)
+        policy.load_asm(asm, trunk_dropout=spec.preset.trunk_dropout)
 
 
 def check_asm_data(checkpoint: ASMCheckpoint, task: str, bins: int) -> None:

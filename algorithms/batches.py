@@ -1,19 +1,13 @@
 """Transitions that lie on the learner's device, and minibatches drawn from them."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spin_rl.algorithms.features import FeatureTable
 from spin_rl.platform.datasets import OfflineDataset
-
-
-class FeatureTable(Protocol):
-    """What a policy reads of every row of a dataset, computed once; see ``spin_rl.algorithms.features``."""
-
-    def at(self, rows: Tensor) -> Tensor:
-        """Features (B, ...) of the dataset's rows (B,), on the learner's device."""
 
 
 class Batch(NamedTuple):
@@ -72,7 +66,7 @@ class DeviceTransitions:
         self._rows = put(dataset.transitions if rows is None else rows)
         self.size = len(self._rows)
         self.digest = dataset.meta.digest
-        self.table: FeatureTable | None = None
+        self.device = device
 
     def gather(self, indices: Tensor) -> Batch:
         """The transitions numbered ``indices``, of any shape (..., B)."""
@@ -84,7 +78,6 @@ class DeviceTransitions:
             terminated=_take(self._terminated, rows).float(),
             next_observation=_take(self._observations, rows + 1),
             rows=rows,
-            table=self.table,
         )
 
     @property

@@ -5,7 +5,14 @@ from dataclasses import dataclass, field, replace
 
 from spin_rl.algorithms.asm import ASMSizes
 from spin_rl.algorithms.masking import Masking
-from spin_rl.algorithms.policies import AutoregressivePolicy, FactoredPolicy, Policy, SlotPolicy
+from spin_rl.algorithms.policies import (
+    AutoregressivePolicy,
+    CachedPolicy,
+    DistilledPolicy,
+    FactoredPolicy,
+    Policy,
+    SlotPolicy,
+)
 from spin_rl.envs import unknown_name
 
 
@@ -21,7 +28,10 @@ class Preset:
     lstm_state_width: int = 128
     lstm_token_width: int = 32
     critic_width: int = 256
-    trunk_dropout: bool = True
+    trunk_dropout: bool = True  # of SPIN and finetune; the other methods' dropout is under ``asm``
+    trunk_learning_rate: float = 3e-5  # of finetune: a tenth of the rest's
+    student_width: int = 256
+    distill_steps: int = 10_000
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -29,7 +39,13 @@ PRESETS: Mapping[str, Preset] = {
     "paper": Preset(),
     # what a two-core machine trains in minutes; critics and the factored policy stay as they are
     "small": Preset(
-        asm=ASMSizes(width=64, layers=2), lstm_width=64, lstm_state_width=64, lstm_token_width=16, trunk_dropout=False
+        asm=ASMSizes(width=64, layers=2),
+        lstm_width=64,
+        lstm_state_width=64,
+        lstm_token_width=16,
+        trunk_dropout=False,
+        student_width=128,
+        distill_steps=2000,
     ),
     # for tests: seconds
     "tiny": Preset(
@@ -39,6 +55,8 @@ PRESETS: Mapping[str, Preset] = {
         lstm_state_width=16,
         lstm_token_width=4,
         critic_width=16,
+        student_width=16,
+        distill_steps=50,
     ),
 }
 
@@ -68,10 +86,25 @@ def _slots(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy
     return SlotPolicy(observation_size, nvec, preset.asm)
 
 
+def _finetuned(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
+    return SlotPolicy(observation_size, nvec, preset.asm, preset.trunk_learning_rate)
+
+
+def _cached(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
+    return CachedPolicy(observation_size, nvec, preset.asm)
+
+
+def _distilled(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
+    return DistilledPolicy(observation_size, nvec, preset.asm, preset.student_width)
+
+
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("spin", "SPIN", _slots, uses_asm=True),
+        Method("spin-cached", "SPIN-Cached", _cached, uses_asm=True),
+        Method("spin-distill", "SPIN-Distill", _distilled, uses_asm=True),
+        Method("finetune", "SPIN (finetuned)", _finetuned, uses_asm=True),
         Method("saint", "SAINT", _slots),
         Method("factored", "Factored", _factored),
         Method("autoregressive", "Autoregressive", _autoregressive),

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from spin_rl.algorithms.masking import Masking
-from spin_rl.algorithms.methods import METHODS, get_preset
+from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.platform.asm_store import identity_key
 from spin_rl.platform.datasets import OfflineDataset
 from spin_rl.sweeps.plan import SweepPlan, methods_plan
 
 TASK, LEVEL, SIZE = "cheetah-run", "medium-expert", 200_000
+ALGORITHMS = ("spin", "saint", "factored", "autoregressive")
 PRESET = "small"
 SEEDS = (0, 1)
 ASM_STEPS = 3_000
@@ -28,7 +29,7 @@ def quickstart_plan(
     updates: int = UPDATES,
     preset: str = PRESET,
 ) -> SweepPlan:
-    """Every method with IQL for the same number of updates, each seed of SPIN on a model pretrained with that seed."""
+    """SPIN and baselines with IQL for the same number of updates, each seed of SPIN on a model pretrained with it."""
     sizes = get_preset(preset).asm
     evaluate_every = max(1, updates // EVALUATIONS)
     plan = methods_plan(
@@ -37,7 +38,7 @@ def quickstart_plan(
             f"SPIN, SAINT, factored and autoregressive policies with IQL on {dataset.meta.key}: "
             f"{updates:,} policy updates, {asm_steps:,} pretraining steps, preset {preset}, {len(seeds)} seeds."
         ),
-        algorithms=tuple(METHODS),
+        algorithms=ALGORITHMS,
         objective="iql",
         dataset=dataset,
         root=root,

@@ -8,12 +8,17 @@ from spin_rl.algorithms.freezing import trainable
 from spin_rl.algorithms.pretraining import load_asm
 from tests.algorithms.toy_agent import make_agent
 
+CPU = torch.device("cpu")
 TRUNK = {
     f"trunk.blocks.0.{name}.{kind}"
     for name in ("attention_norm", "query_key_value", "out", "ffn_norm", "ffn.0", "ffn.3")
     for kind in ("weight", "bias")
 } | {f"state_encoder.net.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")}
-LIGHT = {"queries"} | {f"heads.{layer}.{kind}" for layer in ("inner", "outer") for kind in ("weight", "bias")}
+HEADS = {f"heads.{layer}.{kind}" for layer in ("inner", "outer") for kind in ("weight", "bias")}
+LIGHT = {"queries"} | HEADS
+STUDENT = {f"student.{layer}.{kind}" for layer in ("state", "inner", "outer") for kind in ("weight", "bias")} | {
+    "student.query.weight"
+}
 FACTORED = {f"{layer}.{kind}" for layer in ("body.0", "body.3", "heads") for kind in ("weight", "bias")}
 AUTOREGRESSIVE = {"state.weight", "state.bias", "tokens.weight", "heads.weight", "heads.bias"} | {
     f"lstm.{kind}_{gate}_l{layer}" for kind in ("weight", "bias") for gate in ("ih", "hh") for layer in (0, 1)
@@ -25,13 +30,17 @@ AUTOREGRESSIVE = {"state.weight", "state.bias", "tokens.weight", "heads.weight",
     ("method", "trains", "frozen"),
     [
         ("spin", LIGHT, TRUNK),
+        ("spin-cached", HEADS, TRUNK),
+        ("spin-distill", HEADS, STUDENT),
+        ("finetune", LIGHT | TRUNK, set()),
         ("saint", LIGHT | TRUNK, set()),
         ("factored", FACTORED, set()),
         ("autoregressive", AUTOREGRESSIVE, set()),
     ],
 )
 def test_what_is_listed_as_training_moves_and_nothing_else(toy, asm_folder, method, trains, frozen, trunk_dropout):
-    agent = make_agent(method, asm_folder, trunk_dropout=trunk_dropout)
+    agent, data = make_agent(method, asm_folder, trunk_dropout=trunk_dropout), DeviceTransitions(toy, CPU)
+    agent.prepare(data)
     parameters = dict(agent.policy.named_parameters())
     assert parameters.keys() == trains | frozen
     assert {name for name, parameter in parameters.items() if parameter.requires_grad} == trains
@@ -43,7 +52,7 @@ def test_what_is_listed_as_training_moves_and_nothing_else(toy, asm_folder, meth
 
     before = {name: value.clone() for name, value in parameters.items()}
     buffers = {name: value.clone() for name, value in agent.policy.named_buffers()}
-    agent.train(DeviceTransitions(toy, torch.device("cpu")), 12)
+    agent.train(data, 12)
     moved = {name for name, value in agent.policy.named_parameters() if not torch.equal(value, before[name])}
     assert moved == trains
     assert all(torch.equal(value, buffers[name]) for name, value in agent.policy.named_buffers())

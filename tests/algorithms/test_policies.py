@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from spin_rl.algorithms.acting import ActingPolicy
 from spin_rl.algorithms.methods import METHODS, get_preset
-from spin_rl.algorithms.policies import AutoregressivePolicy, FactoredPolicy, Policy, SlotPolicy
+from spin_rl.algorithms.policies import AutoregressivePolicy, DistilledPolicy, FactoredPolicy, Policy, SlotPolicy
 from spin_rl.algorithms.policies.base import choose
 
 TINY = get_preset("tiny")
@@ -63,6 +63,8 @@ def test_what_is_sampled_is_what_log_probs_says(method, nvec, batch, seed):
 @each_method
 def test_the_greedy_action_is_the_most_likely_choice_of_each(method):
     policy = build(method, (3, 2, 4, 5))
+    for parameter in policy.parameters():
+        parameter.data.mul_(2.0)  # so that the state matters
     observation = 3 * torch.randn(50, 5)
     with torch.no_grad():
         action = policy.act(observation)
@@ -128,6 +130,17 @@ def plain_slots(policy: SlotPolicy, observation: torch.Tensor, _: torch.Tensor) 
     return plain_heads(policy.heads, mixed[:, -len(policy.nvec) :], policy.nvec)
 
 
+def plain_student(policy: DistilledPolicy, observation: torch.Tensor, _: torch.Tensor) -> list[torch.Tensor]:
+    student, tokens = policy.student, []
+    for query in policy.queries:
+        both = torch.cat([observation, query.expand(len(observation), -1)], -1)
+        first = torch.cat([student.state.weight, student.query.weight], 1)
+        x = functional.gelu(functional.linear(both, first, student.state.bias))
+        x = functional.gelu(functional.linear(x, student.inner.weight, student.inner.bias))
+        tokens.append(functional.linear(x, student.outer.weight, student.outer.bias))
+    return plain_heads(policy.heads, torch.stack(tokens, 1), policy.nvec)
+
+
 def plain_autoregressive(
     policy: AutoregressivePolicy, observation: torch.Tensor, action: torch.Tensor
 ) -> list[torch.Tensor]:
@@ -157,6 +170,9 @@ PLAIN = {
     "factored": plain_factored,
     "saint": plain_slots,
     "spin": plain_slots,
+    "spin-cached": plain_slots,
+    "spin-distill": plain_student,
+    "finetune": plain_slots,
     "autoregressive": plain_autoregressive,
 }
 
@@ -213,7 +229,7 @@ def test_acting_leaves_the_mode_and_the_generator_alone(method):
 
 @each_method
 def test_the_seed_decides_the_weights(method):
-    first, again, other = (build(method, (3, 2), seed=seed).state_dict() for seed in (1, 1, 2))
+    first, again, other = (dict(build(method, (3, 2), seed=seed).named_parameters()) for seed in (1, 1, 2))
     for name, value in first.items():
         assert torch.equal(value, again[name])
         if "norm" not in name and "ffn_norm" not in name:
