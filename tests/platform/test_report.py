@@ -67,6 +67,7 @@ def test_what_comes_with_the_seed_makes_no_method(folder: Path) -> None:
         write_trial(folder, f"spin-{seed}", params("spin", seed, **asm, asm_steps=10, asm_epochs=0.5))
         asm = {"asm": f"/asm/{seed}/more", "drawn_with": seed}
         write_trial(folder, f"more-{seed}", params("spin", seed, **asm, asm_steps=20, asm_epochs=1.0))
+    (folder / "trials" / "spin-2" / "trial.json").unlink()
     assert table_of(folder).index.tolist() == ["SPIN, asm_steps 10", "SPIN, asm_steps 20", "Factored"]
 
 
