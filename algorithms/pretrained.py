@@ -1,5 +1,6 @@
 """Pretrained action structure models on demand: found in the store, or made from the nearest earlier one."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -43,20 +44,45 @@ def ensure_asm(
             missing = sorted(set(steps) - set(found))
             if missing:
                 pretraining = Pretraining(dataset, config, device)
-                earlier = [step for step in found if step <= missing[0]]
+                saved = store.progress(folder) | {step: Path(checkpoint.path) for step, checkpoint in found.items()}
+                earlier = [step for step in saved if step <= missing[0]]
                 if earlier:
-                    pretraining.load(Path(found[max(earlier)].path))
+                    pretraining.load(saved[max(earlier)])
+                keep = _keeper(store, folder, pretraining, on_step)
                 for step in missing:
-                    pretraining.train(step, on_step)
-                    found[step] = _store(store, folder, identity, dataset, pretraining)
+                    pretraining.train(step, keep)
+                    found[step] = store_checkpoint(store, folder, identity, dataset, pretraining)
                     if on_checkpoint:
                         on_checkpoint(found[step])
+                store.drop_progress(folder)
     return [found[step] for step in steps]
 
 
-def _store(
+_KEEP_EVERY = 30.0
+"""Seconds of pretraining that a kill costs at most."""
+
+
+def _keeper(
+    store: ASMStore, folder: Path, pretraining: Pretraining, on_step: Callable[[int, float], None] | None
+) -> Callable[[int, float], None]:
+    """``on_step``, and every half minute the state to go on from."""
+    kept = time.monotonic()
+
+    def keep(step: int, loss: float) -> None:
+        nonlocal kept
+        if time.monotonic() - kept > _KEEP_EVERY:
+            store.keep_progress(folder, step, pretraining.save)
+            kept = time.monotonic()
+        if on_step:
+            on_step(step, loss)
+
+    return keep
+
+
+def store_checkpoint(
     store: ASMStore, folder: Path, identity: dict[str, Any], dataset: OfflineDataset, pretraining: Pretraining
 ) -> ASMCheckpoint:
+    """Validate the model of ``pretraining`` and add it to the store."""
     validation = asdict(pretraining.validate())
     record = ASMCheckpoint(
         path="",

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from spin_rl.envs import UserError
 
 _NAME = "step-{:09d}"
+_PROGRESS = ".progress-{}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class ASMCheckpoint:
     full_loss: float  # everything masked
     full_accuracy: float
     objective_loss: float | None = None  # what was descended, on held-out episodes
+
+
+def asm_root(storage: Path) -> Path:
+    """Where a storage keeps its action structure models."""
+    return storage / "asm"
 
 
 class ASMStore:
@@ -129,6 +135,24 @@ class ASMStore:
                 f"The checkpoint {place} could not be written ({error}); free space and run again."
             ) from error
         return ASMCheckpoint(**{**asdict(checkpoint), "path": str(place)})
+
+    def keep_progress(self, folder: Path, step: int, write: Callable[[Path], None]) -> None:
+        """Let ``write`` save an unfinished pretraining at ``step``, in the place of the one saved before."""
+        making = folder / f".making-{step}-{os.getpid()}"
+        making.mkdir()
+        write(making)
+        making.rename(folder / _PROGRESS.format(step))
+        self.drop_progress(folder, step)
+
+    def progress(self, folder: Path) -> dict[int, Path]:
+        """What ``keep_progress`` saved, by step."""
+        return {int(path.name.rsplit("-", 1)[1]): path for path in folder.glob(_PROGRESS.format("*"))}
+
+    def drop_progress(self, folder: Path, before: int | None = None) -> None:
+        """Delete saved progress, all of it or what lies before a step."""
+        for step, path in self.progress(folder).items():
+            if before is None or step < before:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def read_checkpoint(path: Path) -> ASMCheckpoint:

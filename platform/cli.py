@@ -6,7 +6,7 @@ import sys
 import typer
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.commands import data, doctor, report, run
+from spin_rl.platform.commands import asm, data, doctor, report, run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +17,8 @@ app = typer.Typer(
 app.command()(run.quickstart)
 app.add_typer(data.app, name="data")
 app.command()(run.pretrain)
+app.add_typer(asm.app, name="asm")
+app.add_typer(asm.policy_app, name="policy")
 app.command()(run.train)
 app.command()(run.evaluate)
 app.command()(report.report)

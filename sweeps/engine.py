@@ -15,8 +15,8 @@ from ray.tune.experiment import Trial
 
 from spin_rl.algorithms.rllib import register_algorithms
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
-from spin_rl.envs import UserError, unknown_name
-from spin_rl.platform.asm_store import ASMStore
+from spin_rl.envs import UserError, tasks, unknown_name
+from spin_rl.platform.asm_store import ASMStore, asm_root
 from spin_rl.platform.results import find_sweep, folder_name, read_sweep, start_sweep
 from spin_rl.platform.tracking import sweep_callbacks
 from spin_rl.sweeps.plan import SweepPlan
@@ -56,11 +56,6 @@ def run_sweep(
     return folder
 
 
-def asm_root(storage: Path) -> Path:
-    """Where a storage keeps its action structure models."""
-    return storage / "asm"
-
-
 def is_complete(folder: Path, plan: SweepPlan) -> bool:
     """Whether every trial of ``plan`` has been finished in ``folder``."""
     if not (folder / "trials").is_dir():
@@ -80,11 +75,13 @@ class TrainedTrial(NamedTuple):
 
 
 def find_trials(run: str, storage: Path) -> list[TrainedTrial]:
-    """The trials that ``run`` names: a sweep (name or folder), or one of its trials (``SWEEP/TRIAL``).
+    """The trials that ``run`` names: a sweep (name or folder), one trial (``SWEEP/TRIAL``) or a checkpoint's folder.
 
     Raises:
         UserError: there is no such sweep or trial, or none with a checkpoint.
     """
+    if (Path(run) / "agent.json").exists():
+        return [_trial_of(Path(run))]
     name, _, trial_id = run.rpartition("/")
     if trial_id and name and not (storage / folder_name(run)).exists() and not Path(run).exists():
         folder = find_sweep(name, storage)
@@ -105,6 +102,17 @@ def find_trials(run: str, storage: Path) -> list[TrainedTrial]:
     if not found:
         raise UserError(f"{folder} holds no checkpoint yet; wait for its first, or go on with it by its own command.")
     return found
+
+
+def _trial_of(checkpoint: Path) -> TrainedTrial:
+    """The trial that wrote the checkpoint in this folder, or the file that it was imported from."""
+    settings = json.loads((checkpoint / "settings.json").read_text())
+    known = {task.gym_id: task for task in tasks().values()}
+    if settings["env"] not in known:
+        raise unknown_name("task", settings["env"], known)
+    task = known[settings["env"]]
+    updates = json.loads((checkpoint / "progress.json").read_text())["updates"]
+    return TrainedTrial(f"{settings['method_name']} {checkpoint.name}", task.name, task.bins, updates, checkpoint)
 
 
 def _fit(

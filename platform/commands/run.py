@@ -56,11 +56,11 @@ def quickstart(
     A second run finds what the first made; one that was killed goes on where it stood.
     """
     from spin_rl.envs import get_task
+    from spin_rl.platform.asm_store import asm_root
     from spin_rl.platform.commands.data import collect_with_progress
     from spin_rl.platform.datasets import open_dataset
     from spin_rl.platform.ray_session import ray_session
     from spin_rl.sweeps import quickstart as settings
-    from spin_rl.sweeps.engine import asm_root
 
     root, storage = str(Path(root).absolute()), storage.absolute()
     task = get_task(settings.TASK)
@@ -102,10 +102,9 @@ def pretrain(
     from rich.console import Console
 
     from spin_rl.algorithms.pretrained import ensure_asm
-    from spin_rl.platform.asm_store import ASMStore
+    from spin_rl.platform.asm_store import ASMStore, asm_root
     from spin_rl.platform.commands.data import progress_bar
     from spin_rl.platform.datasets import open_dataset
-    from spin_rl.sweeps.engine import asm_root
 
     console = Console()
     dataset = open_dataset(task, level, bins=bins, root=root)
@@ -164,10 +163,9 @@ def train(
     tracking_uri: Tracking = None,
 ) -> None:
     """Train a policy offline, once for each seed; pretrains what it needs. The same command again goes on."""
-    from spin_rl.platform.asm_store import ASMStore, identity_key
+    from spin_rl.platform.asm_store import ASMStore, asm_root, identity_key
     from spin_rl.platform.datasets import open_dataset
     from spin_rl.platform.ray_session import ray_session
-    from spin_rl.sweeps.engine import asm_root
     from spin_rl.sweeps.plan import methods_plan, with_asm
 
     root, storage = str(Path(root).absolute()), storage.absolute()

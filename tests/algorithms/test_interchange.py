@@ -1,18 +1,29 @@
 """State dicts of the published layout against a plain implementation of it, written from SPEC.md section 2 alone."""
 
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from typer.testing import CliRunner
 
+from spin_rl.algorithms.adoption import adopt_asm, adopt_policy
+from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.checkpoints import load_policy
 from spin_rl.algorithms.interchange import export_asm, export_policy, import_asm, import_policy
+from spin_rl.algorithms.methods import get_preset
+from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.policies import FactoredPolicy, SlotPolicy
+from spin_rl.algorithms.pretraining import ASMConfig, Pretraining, load_asm
 from spin_rl.algorithms.state_dicts import read_state_dict, write_state_dict
-from spin_rl.envs import UserError
+from spin_rl.envs import UserError, get_task
+from spin_rl.platform.asm_store import ASMStore, asm_root
+from spin_rl.platform.commands import asm
 
 SIZES = ASMSizes(width=16, heads=2, layers=3, state_tokens=2, head_width=8)
 SPACES = [(5, (3, 2, 4)), (1, (2,)), (7, (3, 3))]
@@ -239,3 +250,66 @@ def test_a_file_is_read_without_running_it(tmp_path):
         read_state_dict(tmp_path / "broken.safetensors")
     save_file(state, tmp_path / "fine.safetensors")
     assert read_state_dict(tmp_path / "fine.safetensors").keys() == {"weight"}
+
+
+def test_an_imported_model_lies_in_the_store_as_one_that_policies_start_from(toy, tmp_path):
+    store = ASMStore(tmp_path)
+    plain = scrambled(PlainASM(3, (3, 2, 4), SIZES))
+    model = import_asm(plain.state_dict(), heads=2)
+    adopted = adopt_asm(store, toy, model, origin="a file", epochs=3, seconds=12.5)
+    assert (adopted.task, adopted.bins, adopted.dataset_digest) == ("toy", 4, toy.meta.digest)
+    steps_per_epoch = Pretraining(toy, ASMConfig(sizes=SIZES)).steps_per_epoch
+    assert (adopted.step, adopted.epoch, adopted.pretrain_seconds) == (3 * steps_per_epoch, 3.0, 12.5)
+    assert adopt_asm(store, toy, model, origin="a file", epochs=3) == adopted
+    assert adopt_asm(store, toy, model, origin="another file", epochs=3).key != adopted.key
+    loaded = load_asm(Path(store.find(adopted.key[:6]).path)).eval()
+    seen = inputs(3, (3, 2, 4))
+    with torch.no_grad():
+        assert_same(loaded(*seen), plain(*seen))
+    spec = AgentSpec("spin", 3, (3, 2, 4), replace(get_preset("tiny"), asm=SIZES), IQLSettings())
+    policy = OfflineAgent(spec, asm=loaded).policy
+    assert isinstance(policy, SlotPolicy)
+    assert torch.equal(
+        policy.trunk.blocks[0].out.weight, plain.core_transformer.transformer_blocks[0].mab.out_proj.weight
+    )
+    with pytest.raises(UserError, match=r"5 observation values .* 2 x 3 choices, .* has 3 and \(3, 2, 4\)"):
+        adopt_asm(store, toy, import_asm(PlainASM(5, (3, 3), SIZES).state_dict(), heads=2), origin="")
+
+
+def test_an_imported_policy_is_a_checkpoint_that_can_be_evaluated_and_exported(toy, tmp_path):
+    plain = scrambled(PlainPolicy(3, (3, 2, 4), SIZES))
+    policy, shape = import_policy(plain.state_dict(), heads=2)
+    folder = tmp_path / "policies" / "one"
+    adopt_policy(folder, get_task("toy", 4), policy, shape, algorithm="spin", origin="a file")
+    loaded = load_policy(folder)
+    seen, _ = inputs(3, (3, 2, 4))
+    with torch.no_grad():
+        assert_same(loaded.logits(seen), plain(seen))
+        there = PlainPolicy(3, (3, 2, 4), SIZES).eval()
+        there.load_state_dict(export_policy(loaded))
+        torch.testing.assert_close(there(seen), plain(seen), rtol=0, atol=1e-5)
+    other, shape = import_policy(PlainPolicy(4, (3, 2, 4), SIZES).state_dict(), heads=2)
+    with pytest.raises(UserError, match="4 observation values"):
+        adopt_policy(tmp_path / "two", get_task("toy", 4), other, shape, algorithm="spin", origin="")
+    assert not (tmp_path / "two").exists()
+
+
+def test_models_travel_from_one_storage_to_another_by_command(toy, asm_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("spin_rl.platform.datasets.open_dataset", lambda *_, **__: toy)
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(Path(asm_checkpoint.path).parents[3], first / "asm")
+    run = partial(CliRunner().invoke, asm.app, catch_exceptions=False)
+    file = tmp_path / "model.pt"
+    assert run(["export", asm_checkpoint.key, str(file), "--storage", str(first)]).exit_code == 0
+    where = ["--storage", str(second), "--bins", "4", "--heads", "2"]
+    assert run(["import", str(file), "toy", "random", "--steps", "30", *where]).exit_code == 0
+    (arrived,) = ASMStore(asm_root(second)).all()
+    sent = load_asm(Path(asm_checkpoint.path)).eval()
+    seen = inputs(3, (3, 2, 4))
+    with torch.no_grad():
+        torch.testing.assert_close(load_asm(Path(arrived.path)).eval()(*seen), sent(*seen), rtol=0, atol=1e-5)
+    assert arrived.full_loss == pytest.approx(asm_checkpoint.full_loss, abs=1e-4)
+    assert arrived.key[:8] in run(["list", "--storage", str(second)]).stdout
+    assert "imported" in run(["show", f"{arrived.key}/30", "--storage", str(second)]).stdout
+    with pytest.raises(UserError, match="spin-rl asm list"):
+        run(["show", f"{arrived.key}/31", "--storage", str(second)])
