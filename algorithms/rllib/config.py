@@ -1,18 +1,23 @@
 """RLlib configurations of the methods: every setting a plain value, so that any of them can be searched over."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from gymnasium.spaces import Box, MultiDiscrete
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from spin_rl.algorithms.agent import AgentSpec
+from spin_rl.algorithms.agent import AgentSpec, check_asm_data, check_asm_shape
+from spin_rl.algorithms.features import FeatureStorage
 from spin_rl.algorithms.methods import Preset, get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
+from spin_rl.algorithms.pretraining import read_shape
 from spin_rl.algorithms.rllib.data import ArrowOfflineData
 from spin_rl.envs import Task, UserError, get_task, tasks, unknown_name
+from spin_rl.platform.asm_store import read_checkpoint
 from spin_rl.platform.datasets import DatasetMetadata, find_metadata
+from spin_rl.platform.datasets.store import Root
 
 
 class OfflineConfig(AlgorithmConfig):
@@ -45,6 +50,8 @@ class OfflineConfig(AlgorithmConfig):
         self.threshold: float | None = None
         self.candidates: int | None = None
         self.asm: str | None = None
+        self.feature_dtype: str | None = None
+        self.feature_memory_gib: float | None = None
         self.updates_per_iteration = 1000
         self.evaluate_every = 5000
         self.evaluation_episodes = 10
@@ -72,6 +79,8 @@ class OfflineConfig(AlgorithmConfig):
         threshold: float | None = NotProvided,
         candidates: int | None = NotProvided,
         asm: str | None = NotProvided,
+        feature_dtype: str | None = NotProvided,
+        feature_memory_gib: float | None = NotProvided,
         updates_per_iteration: int = NotProvided,
         evaluate_every: int = NotProvided,
         evaluation_episodes: int = NotProvided,
@@ -94,6 +103,9 @@ class OfflineConfig(AlgorithmConfig):
             threshold: of BCQ; a choice is admissible if its probability is at least this share of the likeliest one's.
             candidates: of BCQ; joint actions sampled from the autoregressive policy, of which the best is taken.
             asm: folder of a pretrained action structure model's checkpoint, for methods that use one.
+            feature_dtype: of spin-cached; how features are kept: ``float32`` (default) or ``bfloat16``.
+            feature_memory_gib: of spin-cached; what does not fit goes to a file in the datasets' cache folder. Half of
+                what is free by default.
             updates_per_iteration: policy updates in one ``train()``; the learner makes them in one go.
             evaluate_every: policy updates between evaluations; a multiple of ``updates_per_iteration``.
             evaluation_episodes: whole episodes of an evaluation.
@@ -112,14 +124,19 @@ class OfflineConfig(AlgorithmConfig):
     def update_from_dict(self, config_dict: Any) -> Self:
         """RLlib's, plus the key ``trial``: a flat dictionary of settings that vary together between a sweep's trials.
 
-        What it holds besides settings (a label, the ASM steps behind ``asm``) only describes the trial.
+        Fields of ``network`` may stand in it by their own names. What it holds besides settings (a label, the ASM steps behind ``asm``) only describes the trial.
         """
         config = {**config_dict}
         trial = config.pop("trial", {})
+        # set here, because RLlib takes every name that begins with "evaluation_" for one of its own
+        own = {name: config.pop(name) for name in _SETTINGS if name in config}
         super().update_from_dict(config)
+        for name, value in own.items():
+            setattr(self, name, value)
         for name, value in trial.items():
             if name in _TRIAL_SETTINGS:
                 setattr(self, _TRIAL_SETTINGS[name], value)
+        self.network = {**self.network, **{name: trial[name] for name in NETWORK_SETTINGS if name in trial}}
         self.trial = dict(trial)
         return self
 
@@ -135,18 +152,45 @@ class OfflineConfig(AlgorithmConfig):
             self.action_space: Any = MultiDiscrete(list(meta.nvec))
         super().validate()
         self.objective_settings()
-        self.resolved_preset()
+        self._check_method()
         if self.updates_per_iteration < 1 or self.evaluate_every % self.updates_per_iteration:
             raise UserError(
                 f"evaluate_every ({self.evaluate_every}) must be a multiple of updates_per_iteration "
                 f"({self.updates_per_iteration})."
             )
-        if get_method(self.method_name).uses_asm and self.input_ and not self.asm:
+
+    def _check_method(self) -> None:
+        """UserError where a setting does not fit the method."""
+        method, preset = get_method(self.method_name), self.resolved_preset()
+        if method.name == "spin-cached":
+            FeatureStorage(self.feature_dtype or "float32")
+        else:
+            for name in ("feature_dtype", "feature_memory_gib"):
+                if getattr(self, name) is not None:
+                    raise UserError(
+                        f"{name}={getattr(self, name)} is a setting of spin-cached, the method is {method.name}: "
+                        "leave it out or train spin-cached."
+                    )
+        if self.network.get("trunk_dropout") and method.name in ("spin-cached", "spin-distill"):
             raise UserError(
-                f"{get_method(self.method_name).label} needs a pretrained action structure model: "
-                f"'spin-rl pretrain {self.task().name} {self.dataset().level} --preset {self.preset}' makes one and "
-                "prints its folder, to be given as training(asm=...)."
+                f"trunk_dropout=True makes features random, {method.name} trains on constant ones: leave it out or "
+                "train spin."
             )
+        if self.asm and not method.uses_asm:
+            raise UserError(
+                f"{method.name} starts from no pretrained model, but asm={self.asm} is given: leave it out or train spin."
+            )
+        if method.uses_asm and self.input_:
+            if not self.asm:
+                raise UserError(
+                    f"{method.label} needs a pretrained action structure model: "
+                    f"'spin-rl pretrain {self.task().name} {self.dataset().level} --preset {self.preset}' makes one and "
+                    "prints its folder, to be given as training(asm=...)."
+                )
+            if Path(self.asm).exists():  # a sweep's are made before its trials are
+                meta = self.dataset()
+                check_asm_data(read_checkpoint(Path(self.asm)), meta.task, meta.bins)
+                check_asm_shape(read_shape(Path(self.asm)), meta.observation_size, tuple(meta.nvec), preset.asm)
 
     def task(self) -> Task:
         """The task whose gymnasium id was given as environment."""
@@ -201,6 +245,12 @@ class OfflineConfig(AlgorithmConfig):
         default = get_objective(self.objective).sampled
         return default if self.evaluation_sampled is None else self.evaluation_sampled
 
+    def feature_storage(self) -> FeatureStorage:
+        """How spin-cached keeps its features."""
+        path = self.input_ if isinstance(self.input_, str) else self.input_[0]
+        folder = Root(split_dataset_path(path)[0]).scratch / "features"
+        return FeatureStorage(self.feature_dtype or "float32", self.feature_memory_gib, folder)
+
     def agent_spec(self) -> AgentSpec:
         """What the learner builds."""
         preset = self.resolved_preset()
@@ -244,12 +294,15 @@ _SETTINGS = (
     "target_rate",
     *_OBJECTIVE_SETTINGS,
     "asm",
+    "feature_dtype",
+    "feature_memory_gib",
     "updates_per_iteration",
     "evaluate_every",
     "evaluation_episodes",
     "evaluation_sampled",
     "device",
 )
+NETWORK_SETTINGS = tuple(field.name for field in fields(Preset) if field.name not in ("asm", "masking"))
 _TRIAL_SETTINGS = {name: name for name in (*_SETTINGS, "seed")} | {
     "algorithm": "method_name",
     "environment": "env",
@@ -272,6 +325,24 @@ class SPINConfig(OfflineConfig):
     """SPIN (arXiv 2601.04441): light heads and queries on a frozen, pretrained action structure model."""
 
     method_name = "spin"
+
+
+class SPINCachedConfig(OfflineConfig):
+    """SPIN on features that are computed once for the whole dataset."""
+
+    method_name = "spin-cached"
+
+
+class SPINDistillConfig(OfflineConfig):
+    """SPIN with a student without attention in the trunk's place."""
+
+    method_name = "spin-distill"
+
+
+class FinetuneConfig(OfflineConfig):
+    """SPIN whose state encoder and trunk train too, at a learning rate of their own."""
+
+    method_name = "finetune"
 
 
 class SaintConfig(OfflineConfig):
