@@ -5,19 +5,20 @@ Plain PyTorch without Ray: the RLlib classes are a thin shell around it.
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spin_rl.algorithms.asm import ActionStructureModel
+from spin_rl.algorithms.asm import TRUNK_SIZES, ActionStructureModel, ASMSizes
 from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
 from spin_rl.algorithms.distillation import distill
 from spin_rl.algorithms.features import FeatureStorage, FeatureTable, make_table
 from spin_rl.algorithms.methods import Preset, get_method
 from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
 from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
+from spin_rl.algorithms.pretraining import ASMShape
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import ASMCheckpoint
 
@@ -185,20 +186,27 @@ def attach_asm(policy: Policy, asm: ActionStructureModel | None, spec: AgentSpec
             f"{get_method(spec.algorithm).label} needs a pretrained action structure model; make one with "
             "'spin-rl pretrain TASK LEVEL' and give its checkpoint."
         )
-    theirs = {"observation size": asm.observation_size, "nvec": asm.nvec, **asm.sizes.to_dict()}
-    ours = {"observation size": spec.observation_size, "nvec": tuple(spec.nvec), **asdict(spec.preset.asm)}
-    for what, value in ours.items():
-        # neither shapes the weights that are taken over
-        if what not in ("dropout", "head_width") and theirs[what] != value:
-            raise UserError(
-                f"The action structure model has {what} {theirs[what]}, the policy needs {value}: "
-                "pretrain one with the policy's preset on the policy's dataset."
-            )
+    shape = ASMShape(asm.observation_size, asm.nvec, asm.sizes)
+    check_asm_shape(shape, spec.observation_size, spec.nvec, spec.preset.asm)
     if isinstance(policy, ConstantFeaturesPolicy):
         policy.load_asm(asm)
     else:
         assert isinstance(policy, SlotPolicy)
         policy.load_asm(asm, trunk_dropout=spec.preset.trunk_dropout)
+
+
+def check_asm_shape(shape: ASMShape, observation_size: int, nvec: tuple[int, ...], sizes: ASMSizes) -> None:
+    """UserError where a model of ``shape`` does not fit a policy of the other arguments."""
+    theirs = {"observation size": shape.observation_size, "nvec": tuple(shape.nvec)}
+    ours = {"observation size": observation_size, "nvec": tuple(nvec)}
+    for name in TRUNK_SIZES:
+        theirs[name], ours[name] = getattr(shape.sizes, name), getattr(sizes, name)
+    for what, value in ours.items():
+        if theirs[what] != value:
+            raise UserError(
+                f"The action structure model has {what} {theirs[what]}, the policy needs {value}: "
+                "pretrain one with the policy's preset on the policy's dataset."
+            )
 
 
 def check_asm_data(checkpoint: ASMCheckpoint, task: str, bins: int) -> None:

@@ -5,16 +5,22 @@ from spin_rl.algorithms.rllib.algorithm import (
     SPIN,
     Autoregressive,
     Factored,
+    Finetune,
     OfflineAlgorithm,
     Saint,
+    SPINCached,
+    SPINDistill,
     register_algorithms,
 )
 from spin_rl.algorithms.rllib.config import (
     AutoregressiveConfig,
     FactoredConfig,
+    FinetuneConfig,
     OfflineConfig,
     SaintConfig,
+    SPINCachedConfig,
     SPINConfig,
+    SPINDistillConfig,
 )
 
 __all__ = [
@@ -24,9 +30,15 @@ __all__ = [
     "AutoregressiveConfig",
     "Factored",
     "FactoredConfig",
+    "Finetune",
+    "FinetuneConfig",
     "OfflineAlgorithm",
     "OfflineConfig",
+    "SPINCached",
+    "SPINCachedConfig",
     "SPINConfig",
+    "SPINDistill",
+    "SPINDistillConfig",
     "Saint",
     "SaintConfig",
     "register_algorithms",

@@ -14,9 +14,12 @@ from spin_rl.algorithms.checkpoints import save_agent_spec
 from spin_rl.algorithms.rllib.config import (
     AutoregressiveConfig,
     FactoredConfig,
+    FinetuneConfig,
     OfflineConfig,
     SaintConfig,
+    SPINCachedConfig,
     SPINConfig,
+    SPINDistillConfig,
 )
 
 
@@ -38,6 +41,7 @@ class OfflineAlgorithm(Algorithm):
         self._updates = 0
         self._evaluation: dict[str, float] = {}
         self._losses: dict[str, float] = {}
+        self._preparation_seconds = 0.0
         self._train_seconds = 0.0
         self._evaluation_seconds = 0.0
         self._updates_per_second = 0.0
@@ -57,6 +61,9 @@ class OfflineAlgorithm(Algorithm):
             result, seconds = self._first_learner(lambda learner: learner.evaluate())
             self._evaluation = {**result, "updates": self._updates}
             self._evaluation_seconds += seconds
+            # nothing is prepared again after a restore, but for what lies in memory only
+            preparation = float(self._first_learner(lambda learner: learner.preparation_seconds))
+            self._preparation_seconds = max(self._preparation_seconds, preparation)
         self._started = True
         self._log()
 
@@ -67,9 +74,11 @@ class OfflineAlgorithm(Algorithm):
         for name, value in self._losses.items():
             log(("train", name), value, window=1)
         log(("time", "pretrain_seconds"), self._pretrain_seconds, window=1)
+        log(("time", "preparation_seconds"), self._preparation_seconds, window=1)
         log(("time", "train_seconds"), self._train_seconds, window=1)
         log(("time", "evaluation_seconds"), self._evaluation_seconds, window=1)
-        log(("time", "total_seconds"), self._pretrain_seconds + self._train_seconds, window=1)
+        before = self._pretrain_seconds + self._preparation_seconds
+        log(("time", "total_seconds"), before + self._train_seconds, window=1)
 
     def _compile_iteration_results(self, **results: Any) -> dict[str, Any]:
         compiled: dict[str, Any] = super()._compile_iteration_results(**results)
@@ -143,6 +152,7 @@ class OfflineAlgorithm(Algorithm):
             "updates": self._updates,
             "evaluation": self._evaluation,
             "losses": self._losses,
+            "preparation_seconds": self._preparation_seconds,
             "train_seconds": self._train_seconds,
             "evaluation_seconds": self._evaluation_seconds,
             "updates_per_second": self._updates_per_second,
@@ -153,6 +163,24 @@ class SPIN(OfflineAlgorithm):
     """SPIN; see ``SPINConfig``."""
 
     config_class = SPINConfig
+
+
+class SPINCached(OfflineAlgorithm):
+    """SPIN on cached features; see ``SPINCachedConfig``."""
+
+    config_class = SPINCachedConfig
+
+
+class SPINDistill(OfflineAlgorithm):
+    """SPIN with a distilled trunk; see ``SPINDistillConfig``."""
+
+    config_class = SPINDistillConfig
+
+
+class Finetune(OfflineAlgorithm):
+    """SPIN with a trunk that trains; see ``FinetuneConfig``."""
+
+    config_class = FinetuneConfig
 
 
 class Saint(OfflineAlgorithm):
@@ -174,7 +202,8 @@ class Autoregressive(OfflineAlgorithm):
 
 
 ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {
-    algorithm.config_class.method_name: algorithm for algorithm in (SPIN, Saint, Factored, Autoregressive)
+    algorithm.config_class.method_name: algorithm
+    for algorithm in (SPIN, SPINCached, SPINDistill, Finetune, Saint, Factored, Autoregressive)
 }
 
 

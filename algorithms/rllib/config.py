@@ -124,7 +124,8 @@ class OfflineConfig(AlgorithmConfig):
     def update_from_dict(self, config_dict: Any) -> Self:
         """RLlib's, plus the key ``trial``: a flat dictionary of settings that vary together between a sweep's trials.
 
-        Fields of ``network`` may stand in it by their own names. What it holds besides settings (a label, the ASM steps behind ``asm``) only describes the trial.
+        Fields of ``network`` may stand in it by their own names. What it holds besides settings (a label, the ASM steps
+        behind ``asm``) only describes the trial.
         """
         config = {**config_dict}
         trial = config.pop("trial", {})
@@ -178,14 +179,15 @@ class OfflineConfig(AlgorithmConfig):
             )
         if self.asm and not method.uses_asm:
             raise UserError(
-                f"{method.name} starts from no pretrained model, but asm={self.asm} is given: leave it out or train spin."
+                f"{method.name} starts from no pretrained model, but asm={self.asm} is given: leave it out "
+                "or train spin."
             )
         if method.uses_asm and self.input_:
             if not self.asm:
                 raise UserError(
                     f"{method.label} needs a pretrained action structure model: "
-                    f"'spin-rl pretrain {self.task().name} {self.dataset().level} --preset {self.preset}' makes one and "
-                    "prints its folder, to be given as training(asm=...)."
+                    f"'spin-rl pretrain {self.task().name} {self.dataset().level} --preset {self.preset}' makes one "
+                    "and prints its folder, to be given as training(asm=...)."
                 )
             if Path(self.asm).exists():  # a sweep's are made before its trials are
                 meta = self.dataset()

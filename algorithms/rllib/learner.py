@@ -39,7 +39,6 @@ class OfflineLearner(TorchLearner):
             self._device = torch.device(config.device)
         meta = config.dataset()
         root = (config.input_ if isinstance(config.input_, str) else config.input_[0]).rstrip("/").rsplit("/", 2)[0]
-        dataset = open_dataset(meta.task, meta.level, bins=meta.bins, root=root, version=meta.version)
         self.pretrain_seconds = 0.0
         asm = None
         if get_method(config.method_name).uses_asm:
@@ -50,10 +49,14 @@ class OfflineLearner(TorchLearner):
         self.agent = OfflineAgent(
             config.agent_spec(), self._device, asm, objective=self.module[DEFAULT_MODULE_ID].unwrapped().objective
         )
+        self.preparation_seconds = 0.0
+        # last: whatever does not fit has been found before any data is read
+        dataset = open_dataset(meta.task, meta.level, bins=meta.bins, root=root, version=meta.version)
         self._data = DeviceTransitions(dataset, self._device)
 
     def train_updates(self, updates: int) -> tuple[dict[str, float], float]:
         """Make ``updates`` policy updates; returns the mean losses and the seconds that they took."""
+        self._prepare()
         started = time.perf_counter()
         losses = self.agent.train(self._data, updates)
         return losses, time.perf_counter() - started
@@ -61,10 +64,16 @@ class OfflineLearner(TorchLearner):
     def evaluate(self) -> tuple[dict[str, float], float]:
         """Evaluate the policy as it stands; returns the result and the seconds that it took."""
         config: Any = self.config
+        self._prepare()
         started = time.perf_counter()
         policy = ActingPolicy(self.agent.objective, self._device, sample=config.samples_in_evaluation)
         result = evaluate(config.task(), policy, episodes=config.evaluation_episodes)
         return asdict(result), time.perf_counter() - started
+
+    def _prepare(self) -> None:
+        """Not when it is built: what a restored state brings along is not made again."""
+        config: Any = self.config
+        self.preparation_seconds += self.agent.prepare(self._data, config.feature_storage())
 
     def agent_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors (on the CPU) and plain values of the whole training state."""
