@@ -94,6 +94,9 @@ def pretrain(
     fully_masked: FullyMasked = 0.2,
     precision: Precision = "float32",
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads; their number decides how sums are rounded, so sweeps use one.", min=1)
+    ] = 1,
     root: Root = "data",
     storage: Storage = Path("results"),
 ) -> None:
@@ -107,6 +110,7 @@ def pretrain(
     from spin_rl.platform.datasets import open_dataset
 
     console = Console()
+    torch.set_num_threads(threads)
     dataset = open_dataset(task, level, bins=bins, root=root)
     hidden = _masking(masking, masking_rate, masking_split, fully_masked)
     config = _asm_config(preset, asm_objective, hidden, precision, seed)
