@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from spin_rl.envs.errors import UserError, unknown_name
+from spin_rl.platform.tracking_provenance import own_provenance
 
 METRIC_GROUPS = ("eval/", "train/", "time/", "perf/", "system/")
 """Groups of metrics that are kept of a result; everything else in it belongs to Tune or RLlib."""
@@ -77,7 +78,7 @@ def start_sweep(
         description: a sentence for the report's head.
         command: the command that repeats it.
         settings: what makes it this sweep and no other; a folder is never shared by two settings.
-        provenance: code, machine and versions (`platform.tracking_provenance`).
+        provenance: code, machine and versions; those of this process by default.
 
     Raises:
         UserError: the folder belongs to a sweep with other settings.
@@ -103,7 +104,7 @@ def start_sweep(
         "created": time.time(),
         "command": command,
         "settings": settings,
-        "provenance": dict(provenance or {}),
+        "provenance": dict(own_provenance() if provenance is None else provenance),
         "state": "running",
     }
     write_json(path, record)

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.tracking_mirror import artifact_folder, default_tracking_uri, sqlite_file
+from spin_rl.platform.tracking_store import artifact_folder, default_tracking_uri, sqlite_file
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120.0

@@ -15,7 +15,8 @@ from sweep_fixture import PRETRAIN, Trivial, curve, describe, params, write_tria
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.results import MetricsFile, read_sweep, start_sweep
 from spin_rl.platform.tracking import MLflowCallback, sweep_callbacks
-from spin_rl.platform.tracking_mirror import Mirror, safe_key
+from spin_rl.platform.tracking_mirror import Mirror
+from spin_rl.platform.tracking_run import safe_key
 
 EXPERIMENT = "tests"
 

@@ -1,0 +1,80 @@
+"""MLflow's store: where it is, and its experiment."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from spin_rl.envs.errors import UserError
+from spin_rl.platform.results import storage_root
+
+
+def default_tracking_uri(storage: str | Path | None = None) -> str:
+    """``MLFLOW_TRACKING_URI``, else a SQLite file in the results' folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage_root(storage) / 'mlflow.db'}"
+
+
+def sqlite_file(tracking_uri: str) -> Path | None:
+    """The file of an SQLite store; None for anything else."""
+    scheme, _, path = tracking_uri.partition(":///")
+    return Path(path.partition("?")[0]).absolute() if scheme.startswith("sqlite") and path else None
+
+
+def artifact_folder(tracking_uri: str) -> str | None:
+    """Where an SQLite store keeps artifacts: beside its file, not in whatever folder a process started in."""
+    file = sqlite_file(tracking_uri)
+    return (file.parent / "artifacts").as_uri() if file else None
+
+
+def open_client(tracking_uri: str) -> Any:
+    """A client of the store that fails soon where MLflow's own would try for minutes."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    from mlflow import MlflowClient
+
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with _one_at_a_time(tracking_uri):
+        return MlflowClient(tracking_uri)
+
+
+@contextmanager
+def _one_at_a_time(tracking_uri: str) -> Iterator[None]:
+    """Keep two processes from making the tables of one new SQLite store at the same time."""
+    file = sqlite_file(tracking_uri)
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        yield
+
+
+def open_experiment(tracking_uri: str, experiment: str) -> tuple[Any, str]:
+    """A client of the store, and the id of the experiment, which is made if it is not there.
+
+    Raises:
+        UserError: the experiment was deleted.
+        MlflowException: the store does not answer, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = open_client(tracking_uri)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        try:
+            return client, client.create_experiment(experiment, artifact_location=artifact_folder(tracking_uri))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            found = client.get_experiment_by_name(experiment)  # another sweep was quicker
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"The MLflow experiment '{experiment}' was deleted; bring it back with "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or name another one."
+        )
+    return client, found.experiment_id
