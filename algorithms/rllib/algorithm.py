@@ -1,16 +1,22 @@
 """The methods as RLlib Algorithms: iterations of K updates, batched evaluation, safe checkpoints."""
 
 import json
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import FileType
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.tune import Checkpoint
 from ray.tune.registry import register_trainable
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spin_rl.algorithms.checkpoints import save_agent_spec
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.rllib.config import (
     AutoregressiveConfig,
     FactoredConfig,
@@ -21,6 +27,10 @@ from spin_rl.algorithms.rllib.config import (
     SPINConfig,
     SPINDistillConfig,
 )
+from spin_rl.algorithms.rllib.recovery import RECORD, last_whole_checkpoint, sizes_of
+from spin_rl.envs import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class OfflineAlgorithm(Algorithm):
@@ -50,6 +60,10 @@ class OfflineAlgorithm(Algorithm):
 
     def training_step(self) -> None:
         config: Any = self.config
+        if self._started and self._updates >= config.trial.get("updates", math.inf):
+            # cut off between its last update and Tune's note of it: there is nothing left but to report it again
+            self._log()
+            return
         if self._started:
             updates = config.updates_per_iteration
             results = self._each_learner(lambda learner: learner.train_updates(updates))
@@ -118,19 +132,28 @@ class OfflineAlgorithm(Algorithm):
     def save_to_path(self, path: Any = None, **_rllib: Any) -> str:
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)  # while others are written over, the folder holds no checkpoint
         tensors, values = self._first_learner(lambda learner: learner.agent_state())
         save_file(tensors, folder / "learner.safetensors")
-        (folder / "progress.json").write_text(json.dumps({"agent": values, **self._progress()}))
         config: Any = self.config
         (folder / "settings.json").write_text(json.dumps(config.plain(), indent=2))
         save_agent_spec(config.agent_spec(), folder)
+        (folder / RECORD).write_text(json.dumps({"agent": values, **self._progress(), "sizes": sizes_of(folder)}))
         return str(folder)
 
     @classmethod
     def from_checkpoint(cls, path: Any, **_rllib: Any) -> "OfflineAlgorithm":
-        """The algorithm that wrote the checkpoint in folder ``path``, as it was then."""
+        """The algorithm that wrote the checkpoint in folder ``path``, as it was then.
+
+        Raises:
+            UserError: the folder is not a checkpoint that can be read.
+        """
         folder = Path(getattr(path, "path", path))
-        settings = json.loads((folder / "settings.json").read_text())
+        try:
+            settings = json.loads((folder / "settings.json").read_text())
+            get_method(settings["method_name"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{folder} is not a checkpoint that can be read ({error}).") from error
         algorithm: OfflineAlgorithm = ALGORITHMS[settings["method_name"]](
             config=cls.get_default_config().update_from_dict(settings)
         )
@@ -139,12 +162,30 @@ class OfflineAlgorithm(Algorithm):
 
     def restore_from_path(self, path: Any, *_args: Any, **_rllib: Any) -> None:
         folder = Path(path)
-        tensors = load_file(folder / "learner.safetensors")
-        progress = json.loads((folder / "progress.json").read_text())
-        values = progress.pop("agent")
+        try:
+            tensors = load_file(folder / "learner.safetensors")
+            progress = json.loads((folder / RECORD).read_text())
+            values = progress["agent"]
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+            raise UserError(f"{folder} is not a checkpoint that can be read ({error}).") from error
         self._each_learner(lambda learner: learner.load_agent_state(tensors, values))
-        for name, value in progress.items():
-            setattr(self, f"_{name}", value)
+        for name in self._progress().keys() & progress.keys():
+            setattr(self, f"_{name}", progress[name])
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Tune's; where the checkpoint that Tune names is gone, goes on from the trial's last whole one.
+
+        A driver that is killed leaves a note of its trials that is a moment older than they are, and only the last
+        checkpoint of each is kept. Where there is none at all, the trial begins anew.
+        """
+        named = getattr(checkpoint_path, "checkpoint", None)
+        if named and named.filesystem.get_file_info(named.path).type == FileType.NotFound:
+            last = last_whole_checkpoint(named.filesystem, named.path.rstrip("/").rpartition("/")[0])
+            logger.warning("The checkpoint %s is gone; going on from %s.", named.path, last or "the beginning")
+            if last is None:
+                return
+            checkpoint_path = type(checkpoint_path)(Checkpoint(last, named.filesystem), checkpoint_path.metrics)
+        super().restore(checkpoint_path)
 
     def _progress(self) -> dict[str, Any]:
         return {
