@@ -1,12 +1,12 @@
 """The learning curve of a behaviour training in MLflow: one run per training, gone on with when the training is."""
 
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from spin_rl.envs.behaviour.decqn import Evaluation
 from spin_rl.envs.catalogue import Task
+from spin_rl.platform.tracking_store import default_tracking_uri, open_experiment
 
 EXPERIMENT = "behaviour"
 
@@ -15,20 +15,14 @@ class BehaviourCurve:
     """Logs the points of one training; its run's id is kept in the training's folder."""
 
     def __init__(self, storage: Path, task: Task, seed: int, folder: Path) -> None:
-        import mlflow
-
-        storage.mkdir(parents=True, exist_ok=True)
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(storage / 'mlflow.db').resolve()}"
-        self._client = mlflow.MlflowClient(tracking_uri=uri)
+        self._client, experiment = open_experiment(default_tracking_uri(storage), EXPERIMENT)
         self._task = task
         known = folder / "mlflow_run"
         if known.exists() and self._is_there(known.read_text()):
             self._run = known.read_text()
             self._client.update_run(self._run, status="RUNNING")
         else:
-            experiment = self._client.get_experiment_by_name(EXPERIMENT)
-            number = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
-            self._run = self._client.create_run(number, run_name=f"{task.key}-seed-{seed}").info.run_id
+            self._run = self._client.create_run(experiment, run_name=f"{task.key}-seed-{seed}").info.run_id
             for name, value in {"task": task.name, "bins": task.bins, "seed": seed, "algorithm": "DecQN"}.items():
                 self._client.log_param(self._run, name, value)
             known.write_text(self._run)
