@@ -20,6 +20,7 @@ from spin_rl.algorithms.objectives.base import (
     noiseless,
 )
 from spin_rl.algorithms.policies import FactorisedPolicy, Policy
+from spin_rl.envs import UserError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class AWACSettings(ObjectiveSettings):
     temperature: float = 0.3
     weight_cap: float = 100.0
     value_samples: int = 4  # K joint actions of a policy that does not factorise
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or self.value_samples < 1:
+            raise UserError(
+                f"temperature={self.temperature} must be positive and value_samples={self.value_samples} at least 1."
+            )
 
 
 class AWAC(Objective):

@@ -24,6 +24,7 @@ from spin_rl.algorithms.objectives.base import (
     sample_actions,
 )
 from spin_rl.algorithms.policies import FactorisedPolicy, Policy
+from spin_rl.envs import UserError
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class BCQSettings(ObjectiveSettings):
 
     threshold: float = 0.3
     candidates: int = 10  # K joint actions of a policy that does not factorise
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1 or self.candidates < 1:
+            raise UserError(
+                f"threshold={self.threshold} must lie in (0, 1] and candidates={self.candidates} be at least 1."
+            )
 
 
 class BCQ(Objective):

@@ -10,6 +10,7 @@ from spin_rl.algorithms.critics import ValueNetwork
 from spin_rl.algorithms.freezing import trainable
 from spin_rl.algorithms.objectives.base import GradientStep, Info, Objective, ObjectiveSettings, Target, critic_loss
 from spin_rl.algorithms.policies import Policy
+from spin_rl.envs import UserError
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class IQLSettings(ObjectiveSettings):
     expectile: float = 0.8
     beta: float = 3.0
     weight_cap: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.expectile < 1:
+            raise UserError(f"expectile={self.expectile} does not lie between 0 and 1.")
 
 
 class IQL(Objective):

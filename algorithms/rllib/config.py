@@ -1,5 +1,7 @@
 """RLlib configurations of the methods: every setting a plain value, so that any of them can be searched over."""
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -152,16 +154,16 @@ class OfflineConfig(AlgorithmConfig):
             self.observation_space: Any = Box(-float("inf"), float("inf"), (meta.observation_size,))
             self.action_space: Any = MultiDiscrete(list(meta.nvec))
         super().validate()
-        self.objective_settings()
-        self._check_method()
+        self.check_settings()
         if self.updates_per_iteration < 1 or self.evaluate_every % self.updates_per_iteration:
             raise UserError(
                 f"evaluate_every ({self.evaluate_every}) must be a multiple of updates_per_iteration "
                 f"({self.updates_per_iteration})."
             )
 
-    def _check_method(self) -> None:
-        """UserError where a setting does not fit the method."""
+    def check_settings(self) -> None:
+        """UserError where settings do not fit each other, the objective, the method or its model; reads no data."""
+        self.objective_settings()
         method, preset = get_method(self.method_name), self.resolved_preset()
         if method.name == "spin-cached":
             FeatureStorage(self.feature_dtype or "float32")
@@ -305,6 +307,18 @@ _SETTINGS = (
     "device",
 )
 NETWORK_SETTINGS = tuple(field.name for field in fields(Preset) if field.name not in ("asm", "masking"))
+_FREE_SETTINGS = (
+    "lr",
+    "gamma",
+    "train_batch_size_per_learner",
+    "target_rate",
+    *_OBJECTIVE_SETTINGS,
+    "feature_dtype",
+    "feature_memory_gib",
+    "evaluation_sampled",
+    "device",
+    "network",
+)
 _TRIAL_SETTINGS = {name: name for name in (*_SETTINGS, "seed")} | {
     "algorithm": "method_name",
     "environment": "env",
@@ -321,6 +335,35 @@ def split_dataset_path(path: str) -> tuple[str, str, str]:
             "'spin-rl data list' prints those that there are."
         )
     return parts[0], parts[1], parts[2]
+
+
+def check_trial(trial: Mapping[str, Any]) -> None:
+    """UserError where the settings of a flat trial do not fit each other; nothing it names needs to be there."""
+    config = OfflineConfig()
+    config.update_from_dict({"trial": trial})
+    config.check_settings()
+
+
+def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
+    """Settings of a trial from ``NAME=VALUE``, where a value is JSON or else a string.
+
+    Raises:
+        UserError: there is no setting of that name, or no value.
+    """
+    settings: dict[str, Any] = {}
+    for assignment in assignments:
+        name, found, text = assignment.partition("=")
+        if not found:
+            raise UserError(f"'{assignment}' sets nothing; write NAME=VALUE.")
+        if name not in (*_FREE_SETTINGS, *NETWORK_SETTINGS):
+            raise unknown_name("setting", name, (*_FREE_SETTINGS, *NETWORK_SETTINGS))
+        try:
+            settings[name] = json.loads(text)
+        except ValueError:
+            settings[name] = text
+        if name not in ("feature_dtype", "device", "network") and isinstance(settings[name], str | list | dict):
+            raise UserError(f"{name} is a number, true, false or null, not '{text}'.")
+    return settings
 
 
 class SPINConfig(OfflineConfig):

@@ -141,7 +141,10 @@ def pretrain(
 
 
 def train(
-    algorithm: Annotated[str, typer.Argument(help="spin, saint, factored or autoregressive.")],
+    algorithm: Annotated[
+        str,
+        typer.Argument(help="spin, spin-cached, spin-distill, finetune, saint, factored or autoregressive."),
+    ],
     task: TaskName,
     level: LevelName,
     objective: Annotated[str, typer.Option(help="The offline objective: iql, awac or bcq.")] = "iql",
@@ -161,17 +164,24 @@ def train(
     asm: Annotated[
         str | None, typer.Option(help="A stored model to start from, instead of one pretrained with these settings.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, such as expectile=0.7; repeatable."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; made from its settings by default.")] = None,
     root: Root = "data",
     storage: Storage = Path("results"),
     tracking_uri: Tracking = None,
 ) -> None:
     """Train a policy offline, once for each seed; pretrains what it needs. The same command again goes on."""
+    from spin_rl.algorithms.rllib.config import check_trial, parse_settings
     from spin_rl.platform.asm_store import ASMStore, asm_root, identity_key
     from spin_rl.platform.datasets import open_dataset
     from spin_rl.platform.ray_session import ray_session
     from spin_rl.sweeps.plan import methods_plan, with_asm
 
+    given = parse_settings(settings or ())
+    check_trial({"algorithm": algorithm, "objective": objective, "preset": preset, "asm": asm, **given})
     root, storage = str(Path(root).absolute()), storage.absolute()
     hidden = _masking(masking, masking_rate, masking_split, fully_masked)
     plan = methods_plan(
@@ -189,6 +199,7 @@ def train(
         updates_per_iteration=evaluate_every,
         evaluation_episodes=episodes,
         asm_steps=asm_steps,
+        **given,
     )
     if asm:
         plan = with_asm(plan, ASMStore(asm_root(storage)).find(asm), preset)
@@ -264,7 +275,7 @@ def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) 
     from rich.console import Console
 
     from spin_rl.platform.report import make_report, print_report
-    from spin_rl.platform.tracking_mirror import default_tracking_uri
+    from spin_rl.platform.tracking_store import default_tracking_uri
     from spin_rl.sweeps.engine import run_sweep
 
     uri = tracking_uri or default_tracking_uri(storage)
