@@ -184,7 +184,7 @@ class OfflineConfig(AlgorithmConfig):
                 f"{method.name} starts from no pretrained model, but asm={self.asm} is given: leave it out "
                 "or train spin."
             )
-        if method.uses_asm and self.input_:
+        if method.uses_asm and self.env:
             if not self.asm:
                 raise UserError(
                     f"{method.label} needs a pretrained action structure model: "

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spin_rl.platform.ray_session import ray_session  # here: it makes settings that Ray reads when it is imported
+
 if TYPE_CHECKING:
     from spin_rl.algorithms.masking import Masking as MaskingSettings
     from spin_rl.algorithms.pretraining import ASMConfig
@@ -59,7 +61,6 @@ def quickstart(
     from spin_rl.platform.asm_store import asm_root
     from spin_rl.platform.commands.data import collect_with_progress
     from spin_rl.platform.datasets import open_dataset
-    from spin_rl.platform.ray_session import ray_session
     from spin_rl.sweeps import quickstart as settings
 
     root, storage = str(Path(root).absolute()), storage.absolute()
@@ -177,7 +178,6 @@ def train(
     from spin_rl.algorithms.rllib.config import check_trial, parse_settings
     from spin_rl.platform.asm_store import ASMStore, asm_root, identity_key
     from spin_rl.platform.datasets import open_dataset
-    from spin_rl.platform.ray_session import ray_session
     from spin_rl.sweeps.plan import methods_plan, with_asm
 
     given = parse_settings(settings or ())
