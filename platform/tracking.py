@@ -15,7 +15,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from spin_rl.platform.results_callback import Describe, ResultsCallback, never_raises
-from spin_rl.platform.tracking_mirror import Mirror
+from spin_rl.platform.tracking_mirror import Mirror, remember_tracking
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ class MLflowCallback(Callback):
 
     @never_raises
     def setup(self, **_info: Any) -> None:
+        folder, tracking_uri, experiment, tags = self._settings
+        remember_tracking(folder, tracking_uri, experiment, tags)
         self._thread = MirrorThread(Mirror(*self._settings))
         self._thread.start()
 

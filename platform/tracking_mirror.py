@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from spin_rl.platform.results import read_json
+from spin_rl.platform.results import read_json, write_json
 from spin_rl.platform.tracking_run import RunMirror, safe_key
 from spin_rl.platform.tracking_store import default_tracking_uri, open_experiment
 
@@ -22,8 +22,21 @@ __all__ = ["Mirror", "default_tracking_uri", "run_name"]
 
 logger = logging.getLogger(__name__)
 
+_TRACKING_FILE = "tracking.json"
 _ONE_RUN = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 """Codes by which MLflow refuses one run's values; everything else is the store's trouble and is tried again."""
+
+
+def remember_tracking(folder: Path, tracking_uri: str, experiment: str, tags: Mapping[str, str]) -> None:
+    """Note where a sweep is tracked, so that what was not sent can be sent from its folder alone."""
+    write_json(folder / _TRACKING_FILE, {"tracking_uri": tracking_uri, "experiment": experiment, "tags": dict(tags)})
+
+
+def remembered_mirror(folder: Path) -> "Mirror | None":
+    """The mirror of a sweep as it was tracked; None where it was not."""
+    if not (folder / _TRACKING_FILE).is_file():
+        return None
+    return Mirror(folder, **read_json(folder / _TRACKING_FILE))
 
 
 class Mirror:

@@ -11,6 +11,8 @@ def report(
     sweep: Annotated[str, typer.Argument(help="The sweep's name, or its folder.")],
     storage: Storage = None,
     against_paper: Annotated[bool, typer.Option(help="Set the published results beside the measured ones.")] = False,
+    mlflow: Annotated[bool, typer.Option(help="Put the report on the sweep's run in MLflow.")] = True,
+    sync: Annotated[bool, typer.Option(help="Send what MLflow has not taken yet, and wait for it.")] = False,
 ) -> None:
     """Make tables, pictures and a page of a sweep, finished or still running, from its files alone."""
     from rich.console import Console
@@ -18,7 +20,19 @@ def report(
     from spin_rl.platform.report import make_report, print_report
     from spin_rl.platform.results import find_sweep
 
-    print_report(make_report(find_sweep(sweep, storage)), Console(), paper=against_paper)
+    console = Console()
+    folder = find_sweep(sweep, storage)
+    if sync:
+        from spin_rl.platform.tracking_report import send_rest
+
+        console.print(f"MLflow at {send_rest(folder)} has everything.", soft_wrap=True)
+    made = make_report(folder)
+    print_report(made, console, paper=against_paper)
+    if mlflow:
+        from spin_rl.platform.tracking_report import log_report
+
+        with console.status("putting the report on the sweep's run in MLflow ..."):
+            log_report(made)
 
 
 def ui(

@@ -1,0 +1,79 @@
+"""A sweep's report in MLflow: the parent's description with the summary, and tables, pictures and page as artifacts."""
+
+import logging
+from pathlib import Path
+
+from spin_rl.envs.errors import UserError
+from spin_rl.platform.report import Report
+from spin_rl.platform.report_tables import markdown, markdown_table, readable_aggregate
+from spin_rl.platform.results import read_json
+from spin_rl.platform.tracking_mirror import remembered_mirror
+from spin_rl.platform.tracking_run import STATE_FILE
+from spin_rl.platform.tracking_store import open_client
+
+logger = logging.getLogger(__name__)
+
+
+def log_report(report: Report) -> bool:
+    """Put a report on its sweep's parent run; False where the sweep has none or the store does not take it."""
+    note = report.results.folder / STATE_FILE
+    if not note.is_file():
+        return False
+    sent = read_json(note)
+    if "run_id" not in sent:
+        return False
+    try:
+        client = open_client(sent["tracking_uri"])
+        client.set_tag(sent["run_id"], "mlflow.note.content", description(report))
+        client.log_artifacts(sent["run_id"], str(report.folder), "report")
+    except Exception as error:  # a report that lies on the disk is not lost by a store that is down
+        logger.warning("The report is not in MLflow (%s); `spin-rl report` tries again.", error)
+        return False
+    return True
+
+
+def description(report: Report) -> str:
+    """The parent's description in Markdown: what the sweep is, its tables, and where to look next."""
+    record = report.results.record
+    parts = [record["description"], markdown(report.table)]
+    if len(report.groups) > 1 and len(report.overall):
+        parts.append(f"**Over all tasks**\n\n{markdown_table(readable_aggregate(report.overall))}")
+    names = ", ".join(f"`{path.name}.png`" for path in report.pictures.values())
+    parts.append(f"Under *Artifacts*, in `report/`: the page `report.html`, the tables, {names}.")
+    parts.append(_trials(report))
+    if record["command"]:
+        parts.append(f"Made by:\n\n    {record['command']}")
+    code = record.get("provenance", {}).get("code", {})
+    if code:
+        changes = ", with uncommitted changes" if code["dirty"] else ""
+        parts.append(f"Code: commit `{code['commit'][:12]}`{changes}.")
+    return "\n\n".join(part.strip() for part in parts if part.strip())
+
+
+def _trials(report: Report) -> str:
+    counts = report.results.trials["state"].value_counts()
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"Trials: {states}. Files: `{report.results.folder}`"
+
+
+def send_rest(folder: Path) -> str:
+    """Send what MLflow has not taken of a sweep; returns the store's address.
+
+    Raises:
+        UserError: the sweep was not tracked, or the store does not take it now.
+    """
+    mirror = remembered_mirror(folder)
+    if mirror is None:
+        raise UserError(
+            f"{folder} was never tracked in MLflow; run its sweep again with tracking, or leave --sync out."
+        )
+    try:
+        mirror.sync()
+    except UserError:
+        raise
+    except Exception as error:
+        text = str(error).strip().splitlines()[0][:300]
+        raise UserError(
+            f"MLflow at {mirror.tracking_uri} does not take values ({text}); they are kept, try again when it does."
+        ) from error
+    return mirror.tracking_uri
