@@ -18,11 +18,14 @@ from torch import Tensor, nn
 
 from spin_rl.algorithms.asm import ActionStructureModel
 from spin_rl.algorithms.layers import SubActionHeads
-from spin_rl.algorithms.policies import Policy, SlotPolicy
+from spin_rl.algorithms.policies import CachedPolicy, Policy, SlotPolicy
 from spin_rl.algorithms.pretraining import ASMShape
 from spin_rl.algorithms.published_layout import ASM, POLICY, Layout, Tensors, checked
 from spin_rl.algorithms.trunk import Block
 from spin_rl.envs import UserError
+
+Network = ActionStructureModel | SlotPolicy | CachedPolicy
+"""What has a state encoder, a trunk and heads."""
 
 
 def import_asm(tensors: Tensors, *, heads: int = 4, dropout: float = 0.1) -> ActionStructureModel:
@@ -64,10 +67,10 @@ def import_policy(tensors: Tensors, *, heads: int = 4, dropout: float = 0.1) -> 
 
 def export_policy(policy: Policy) -> dict[str, Tensor]:
     """The state dict of ``policy`` in the published layout; UserError where it has another architecture."""
-    if not isinstance(policy, SlotPolicy):
+    if not isinstance(policy, SlotPolicy | CachedPolicy):
         raise UserError(
             f"The published layout is one of queries through a transformer trunk; a {type(policy).__name__} has none: "
-            "export a policy of spin or saint."
+            "export a policy of spin, spin-cached, finetune or saint."
         )
     return _plain({POLICY.tables: policy.queries, **_save(policy, POLICY)})
 
@@ -77,7 +80,7 @@ class _Linear(NamedTuple):
     bias: Tensor  # (outputs,)
 
 
-def _save(module: ActionStructureModel | SlotPolicy, layout: Layout) -> dict[str, Tensor]:
+def _save(module: Network, layout: Layout) -> dict[str, Tensor]:
     """State encoder, blocks and heads of ``module`` under their published names."""
     first, second = _encoder_layers(module)
     layers: dict[str, nn.Module | _Linear] = {f"{layout.state_encoder}.0": first, f"{layout.state_encoder}.2": second}
@@ -102,7 +105,7 @@ def _save(module: ActionStructureModel | SlotPolicy, layout: Layout) -> dict[str
     return {f"{name}.{key}": getattr(layer, key) for name, layer in layers.items() for key in ("weight", "bias")}
 
 
-def _load(module: ActionStructureModel | SlotPolicy, tensors: Tensors, layout: Layout) -> None:
+def _load(module: Network, tensors: Tensors, layout: Layout) -> None:
     """Fill state encoder, blocks and heads of ``module`` from their published names."""
 
     def put(layer: nn.Module, name: str) -> None:
@@ -143,14 +146,14 @@ def _fold(tensors: Tensors, norm: str, projection: str) -> _Linear:
     return _Linear(weight * scale, weight @ shift + bias)
 
 
-def _encoder_layers(module: ActionStructureModel | SlotPolicy) -> tuple[nn.Linear, nn.Linear]:
+def _encoder_layers(module: Network) -> tuple[nn.Linear, nn.Linear]:
     first, _, second = module.state_encoder.net
     assert isinstance(first, nn.Linear)
     assert isinstance(second, nn.Linear)
     return first, second
 
 
-def _blocks(module: ActionStructureModel | SlotPolicy) -> list[Block]:
+def _blocks(module: Network) -> list[Block]:
     return [block for block in module.trunk.blocks if isinstance(block, Block)]
 
 

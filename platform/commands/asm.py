@@ -132,7 +132,7 @@ def export_policy(
     file: OutFile,
     storage: Storage = Path("results"),
 ) -> None:
-    """Write a policy of spin or saint as a state dict of the published layout."""
+    """Write a policy of spin, spin-cached, finetune or saint as a state dict of the published layout."""
     from spin_rl.algorithms import interchange
     from spin_rl.algorithms.checkpoints import load_policy
     from spin_rl.algorithms.state_dicts import write_state_dict

@@ -18,7 +18,7 @@ from spin_rl.algorithms.checkpoints import load_policy
 from spin_rl.algorithms.interchange import export_asm, export_policy, import_asm, import_policy
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
-from spin_rl.algorithms.policies import FactoredPolicy, SlotPolicy
+from spin_rl.algorithms.policies import CachedPolicy, FactoredPolicy, SlotPolicy
 from spin_rl.algorithms.pretraining import ASMConfig, Pretraining, load_asm
 from spin_rl.algorithms.state_dicts import read_state_dict, write_state_dict
 from spin_rl.envs import UserError, get_task
@@ -167,10 +167,10 @@ def test_a_published_policy_computes_the_same_here_and_ours_there(observation, n
     batched = plain.state_dict() | {"slot_embeddings": plain.slot_embeddings[None]}
     assert torch.equal(import_policy(batched, heads=2)[0].logits(seen), policy.logits(seen))
 
-    ours = scrambled(SlotPolicy(observation, nvec, SIZES))
-    there = PlainPolicy(observation, nvec, SIZES).eval()
-    there.load_state_dict(export_policy(ours))
-    assert_same(ours.logits(seen), there(seen))
+    for ours in (scrambled(SlotPolicy(observation, nvec, SIZES)), scrambled(CachedPolicy(observation, nvec, SIZES))):
+        there = PlainPolicy(observation, nvec, SIZES).eval()
+        there.load_state_dict(export_policy(ours))
+        assert_same(ours.logits(seen), there(seen))
 
 
 def test_an_encoder_may_name_its_layers_as_it_likes():

@@ -71,9 +71,9 @@ def test_a_latent_carries_what_sub_actions_share():
     modelling = VariationalModelling(16, 4, 1.0)
     optimizer = torch.optim.Adam([*model.parameters(), *modelling.parameters()], 5e-3)
     losses = []
-    for _ in range(300):
-        action = torch.randint(2, (64, 1)).expand(-1, 3)  # one coin, three times
-        loss, _ = modelling(model, torch.zeros(64, 3), action)
+    for _ in range(200):
+        action = torch.randint(2, (32, 1)).expand(-1, 3)  # one coin, three times
+        loss, _ = modelling(model, torch.zeros(32, 3), action)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
