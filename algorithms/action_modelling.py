@@ -112,7 +112,7 @@ def local_to_global(tokens: Tensor, temperature: float) -> tuple[Tensor, Info]:
     samples, sub_actions, _ = tokens.shape
     with torch.autocast(tokens.device.type, enabled=False):  # similarities of three digits would tell little apart
         tokens = tokens.float()
-        others = (tokens.sum(1, keepdim=True) - tokens) / (sub_actions - 1)
+        others = tokens.sum(1, keepdim=True) - tokens  # a cosine does not tell a sum from a mean
         local, rest = (functional.normalize(x, dim=-1).transpose(0, 1) for x in (tokens, others))  # (N, B, D)
         similarity = local @ rest.transpose(1, 2) / temperature  # (N, B, B)
         own = torch.arange(samples, device=tokens.device).expand(sub_actions, samples)

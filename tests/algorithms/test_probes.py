@@ -65,6 +65,7 @@ def test_what_the_state_says_is_read_and_what_it_does_not_say_is_not(toy):
     assert min(read.per_slot) > 0.9 > max(read.majority)
     assert read.exact > 0.8
     assert max(guessed.per_slot) < 0.7
+    assert guessed.exact < min(guessed.per_slot)
     training, held_out = split_by_episode(toy, 0.3, 0)
     assert (read.trained_on, read.held_out) == (len(training), len(held_out))
 
