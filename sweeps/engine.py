@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
+from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
+from ray.tune.search import BasicVariantGenerator
 
 from spin_rl.algorithms.rllib import register_algorithms
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
+from spin_rl.algorithms.rllib.recovery import RECORD, last_whole_checkpoint
 from spin_rl.envs import UserError, tasks, unknown_name
-from spin_rl.platform.asm_store import ASMStore, asm_root
+from spin_rl.platform.asm_store import ASMStore, asm_root, identity_key
 from spin_rl.platform.results import find_sweep, folder_name, read_sweep, start_sweep
 from spin_rl.platform.tracking import sweep_callbacks
 from spin_rl.sweeps.plan import SweepPlan
@@ -94,11 +97,11 @@ def find_trials(run: str, storage: Path) -> list[TrainedTrial]:
         trials = trials.loc[[trial_id]]
     found = []
     for number, row in trials.iterrows():
-        checkpoints = sorted((folder / "tune").glob(f"*{number}*/checkpoint_*/progress.json"))
-        if checkpoints:
-            updates = json.loads(checkpoints[-1].read_text())["updates"]
-            label = f"{number} {label_of(row)}"
-            found.append(TrainedTrial(label, row["task"], int(row["bins"]), updates, checkpoints[-1].parent))
+        for place in (folder / "tune").glob(f"*-{number}"):
+            if last := last_whole_checkpoint(LocalFileSystem(), str(place)):
+                updates = json.loads(Path(last, RECORD).read_text())["updates"]
+                label = f"{number} {label_of(row)}"
+                found.append(TrainedTrial(label, row["task"], int(row["bins"]), updates, Path(last)))
     if not found:
         raise UserError(f"{folder} holds no checkpoint yet; wait for its first, or go on with it by its own command.")
     return found
@@ -143,7 +146,9 @@ def _fit(
         tuner = Tuner(
             ANY_METHOD,
             param_space=_param_space(plan, cpus_per_trial, gpus_per_trial),
-            tune_config=TuneConfig(trial_dirname_creator=_directory_of, trial_name_creator=_directory_of),
+            tune_config=TuneConfig(
+                trial_dirname_creator=_directory_of, trial_name_creator=_directory_of, search_alg=_grid(plan)
+            ),
             run_config=RunConfig(
                 name=place.name,
                 storage_path=str(folder),
@@ -164,6 +169,17 @@ def _param_space(plan: SweepPlan, cpus_per_trial: int, gpus_per_trial: float) ->
         "num_gpus_per_learner": gpus_per_trial,
         "log_level": "ERROR",
     }
+
+
+def _grid(plan: SweepPlan) -> BasicVariantGenerator:
+    """Tune's grid search, with trial ids that are a function of the plan.
+
+    A driver that is killed while it writes its note of the trials loses them: Tune then begins anew, and each trial has
+    to find its files under its name.
+    """
+    search = BasicVariantGenerator()
+    search._uuid_prefix = f"{identity_key({'trials': plan.trials})[:5]}_"
+    return search
 
 
 def _reached_budget(_trial_id: str, result: Mapping[str, Any]) -> bool:

@@ -27,7 +27,7 @@ from spin_rl.algorithms.rllib.config import (
     SPINConfig,
     SPINDistillConfig,
 )
-from spin_rl.algorithms.rllib.recovery import RECORD, last_whole_checkpoint, sizes_of
+from spin_rl.algorithms.rllib.recovery import RECORD, digests_of, last_whole_checkpoint
 from spin_rl.envs import UserError
 
 logger = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class OfflineAlgorithm(Algorithm):
         self._updates_per_second = 0.0
         super().setup(config)
         self._pretrain_seconds = float(self._first_learner(lambda learner: learner.pretrain_seconds))
+        self._go_on()
 
     def training_step(self) -> None:
         config: Any = self.config
@@ -138,7 +139,7 @@ class OfflineAlgorithm(Algorithm):
         config: Any = self.config
         (folder / "settings.json").write_text(json.dumps(config.plain(), indent=2))
         save_agent_spec(config.agent_spec(), folder)
-        (folder / RECORD).write_text(json.dumps({"agent": values, **self._progress(), "sizes": sizes_of(folder)}))
+        (folder / RECORD).write_text(json.dumps({"agent": values, **self._progress(), "files": digests_of(folder)}))
         return str(folder)
 
     @classmethod
@@ -173,19 +174,21 @@ class OfflineAlgorithm(Algorithm):
             setattr(self, f"_{name}", progress[name])
 
     def restore(self, checkpoint_path: Any) -> None:
-        """Tune's; where the checkpoint that Tune names is gone, goes on from the trial's last whole one.
-
-        A driver that is killed leaves a note of its trials that is a moment older than they are, and only the last
-        checkpoint of each is kept. Where there is none at all, the trial begins anew.
-        """
+        """Tune's; what Tune names may be gone, as a killed driver leaves an older note of its trials than they are."""
         named = getattr(checkpoint_path, "checkpoint", None)
         if named and named.filesystem.get_file_info(named.path).type == FileType.NotFound:
-            last = last_whole_checkpoint(named.filesystem, named.path.rstrip("/").rpartition("/")[0])
-            logger.warning("The checkpoint %s is gone; going on from %s.", named.path, last or "the beginning")
-            if last is None:
-                return
-            checkpoint_path = type(checkpoint_path)(Checkpoint(last, named.filesystem), checkpoint_path.metrics)
+            logger.warning("%s is gone; the trial goes on from update %d.", named.path, self._updates)
+            return
         super().restore(checkpoint_path)
+
+    def _go_on(self) -> None:
+        """Go on from the last whole checkpoint in the trial's own folder, whatever Tune knows of it."""
+        if self._storage is None or not self._storage.trial_dir_name:
+            return
+        filesystem = self._storage.storage_filesystem
+        last = last_whole_checkpoint(filesystem, self._storage.trial_fs_path)
+        if last is not None:
+            super().restore(Checkpoint(last, filesystem))
 
     def _progress(self) -> dict[str, Any]:
         return {

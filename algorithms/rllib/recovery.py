@@ -1,5 +1,6 @@
 """Which checkpoint of a trial is whole, and which is its last: what a sweep goes on from when its driver was killed."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,27 +8,42 @@ from pathlib import Path
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 RECORD = "progress.json"
-"""Written last into a checkpoint; names the sizes of the other files."""
+"""Written last into a checkpoint; names the digests of the other files."""
 
 
-def sizes_of(folder: Path) -> Mapping[str, int]:
-    """Bytes of every file of a checkpoint but its record."""
-    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != RECORD}
+def digests_of(folder: Path) -> dict[str, str]:
+    """Digest of every file of a checkpoint but its record."""
+    return {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir()) if path.name != RECORD}
 
 
 def last_whole_checkpoint(filesystem: FileSystem, trial: str) -> str | None:
-    """The newest whole ``checkpoint_*`` in a trial's folder, or None."""
+    """The whole ``checkpoint_*`` in a trial's folder that has the most updates, or None.
+
+    Its number does not tell: Tune begins to count anew where it lost its own note of the trial.
+    """
     entries = filesystem.get_file_info(FileSelector(trial, allow_not_found=True))
     folders = [entry.path for entry in entries if entry.type == FileType.Directory and "checkpoint_" in entry.base_name]
-    return next((folder for folder in sorted(folders, reverse=True) if _is_whole(filesystem, folder)), None)
+    updates = {folder: _whole_updates(filesystem, folder) for folder in folders}
+    return max((folder for folder in folders if updates[folder] >= 0), key=updates.__getitem__, default=None)
 
 
-def _is_whole(filesystem: FileSystem, folder: str) -> bool:
-    """Whether a checkpoint's record is there and its files have the sizes that it names: copying may have been cut."""
+def _whole_updates(filesystem: FileSystem, folder: str) -> int:
+    """Updates behind a checkpoint; -1 where it is not whole, because its writing or copying was cut off."""
     try:
-        with filesystem.open_input_stream(f"{folder}/{RECORD}") as file:
-            sizes: Mapping[str, int] = json.loads(file.read())["sizes"]
-    except (OSError, ValueError, KeyError):
-        return False
-    found = filesystem.get_file_info([f"{folder}/{name}" for name in sizes])
-    return all(entry.size == size for entry, size in zip(found, sizes.values(), strict=True))
+        record = json.loads(_read(filesystem, f"{folder}/{RECORD}"))
+        files: Mapping[str, str] = record.get("files", {})
+        if all(_digest(_read(filesystem, f"{folder}/{name}")) == digest for name, digest in files.items()):
+            return int(record["updates"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return -1
+
+
+def _read(filesystem: FileSystem, path: str) -> bytes:
+    with filesystem.open_input_stream(path) as file:
+        content: bytes = file.readall()
+    return content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
