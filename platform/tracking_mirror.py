@@ -158,11 +158,12 @@ class Mirror:
 
 
 def run_name(params: Mapping[str, Any]) -> str:
-    """A run's name for its parameters: ``spin iql cheetah-run-3 medium-expert seed 0``."""
+    """A run's name for its parameters, what differs within a sweep first: ``spin seed 0 cheetah-run-3 ...``."""
     task = "-".join(str(params[name]) for name in ("task", "bins") if name in params)
-    words = [params.get("algorithm"), params.get("objective"), task or None, params.get("level")]
-    if "seed" in params:
-        words.append(f"seed {params['seed']}")
+    words = [params.get("algorithm")]
+    words += [f"asm {params['asm_steps']}"] if params.get("asm_steps") is not None else []
+    words += [f"seed {params['seed']}"] if "seed" in params else []
+    words += [task or None, params.get("level"), params.get("objective")]
     return " ".join(str(word) for word in words if word is not None)
 
 

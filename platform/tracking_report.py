@@ -1,14 +1,18 @@
 """A sweep's report in MLflow: the parent's description with the summary, and tables, pictures and page as artifacts."""
 
 import logging
+import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.report import Report
 from spin_rl.platform.report_tables import markdown, markdown_table, readable_aggregate
 from spin_rl.platform.results import read_json
 from spin_rl.platform.tracking_mirror import remembered_mirror
-from spin_rl.platform.tracking_run import STATE_FILE
+from spin_rl.platform.tracking_run import STATE_FILE, safe_key
 from spin_rl.platform.tracking_store import open_client
 
 logger = logging.getLogger(__name__)
@@ -25,6 +29,7 @@ def log_report(report: Report) -> bool:
     try:
         client = open_client(sent["tracking_uri"])
         client.set_tag(sent["run_id"], "mlflow.note.content", description(report))
+        client.log_batch(sent["run_id"], metrics=_summary_metrics(report))
         client.log_artifacts(sent["run_id"], str(report.folder), "report")
     except Exception as error:  # a report that lies on the disk is not lost by a store that is down
         logger.warning("The report is not in MLflow (%s); `spin-rl report` tries again.", error)
@@ -35,7 +40,7 @@ def log_report(report: Report) -> bool:
 def description(report: Report) -> str:
     """The parent's description in Markdown: what the sweep is, its tables, and where to look next."""
     record = report.results.record
-    parts = [record["description"], markdown(report.table)]
+    parts = [_headline(report), record["description"], markdown(report.table)]
     if len(report.groups) > 1 and len(report.overall):
         parts.append(f"**Over all tasks**\n\n{markdown_table(readable_aggregate(report.overall))}")
     names = ", ".join(f"`{path.name}.png`" for path in report.pictures.values())
@@ -48,6 +53,31 @@ def description(report: Report) -> str:
         changes = ", with uncommitted changes" if code["dirty"] else ""
         parts.append(f"Code: commit `{code['commit'][:12]}`{changes}.")
     return "\n\n".join(part.strip() for part in parts if part.strip())
+
+
+def _headline(report: Report) -> str:
+    """One line for each of the first groups: MLflow's page folds everything below."""
+    lines = []
+    for title, rows in list(report.table.groupby("group", sort=False))[:2]:
+        ranked = rows.dropna(subset=["return_mean"]).sort_values("return_mean", ascending=False)
+        returns = [f"{row['label']} {row['return_mean']:.1f}" for row in ranked.to_dict("records")]
+        lines.append(f"**{title}**, return: {', '.join(returns)}.")
+    return "  \n".join(lines)
+
+
+def _summary_metrics(report: Report) -> list[Any]:
+    """Each method's means over groups as metrics of the parent, so that a list of sweeps compares them at a glance."""
+    from mlflow.entities import Metric
+
+    columns = {"return_mean": "return", "score_mean": "score", "target_seconds": "seconds_to_95", "seconds": "seconds"}
+    means = report.table.groupby("label", sort=False)[list(columns)].mean()
+    now = int(1000 * time.time())
+    return [
+        Metric(safe_key(f"{columns[name]}/{label}"), float(value), now, 0)
+        for label, row in means.iterrows()
+        for name, value in row.items()
+        if not np.isnan(value)
+    ]
 
 
 def _trials(report: Report) -> str:

@@ -1,6 +1,8 @@
 """MLflow's own server on the store of this machine, reachable from this machine only."""
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -67,8 +69,6 @@ def start_server(tracking_uri: str, port: int, log: Path | None = None) -> subpr
 
 def stop_server(server: subprocess.Popen[bytes]) -> None:
     """End the server and the workers that it started."""
-    import signal
-
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)
@@ -80,6 +80,19 @@ def stop_server(server: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             continue
     server.wait()
+
+
+def _runs_page(url: str) -> str:
+    """The address that opens on the newest experiment's runs instead of on MLflow's page for chats."""
+    query = json.dumps({"max_results": 1, "order_by": ["last_update_time DESC"]}).encode()
+    request = urllib.request.Request(f"{url}/api/2.0/mlflow/experiments/search", query)
+    request.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            experiment = json.load(answer)["experiments"][0]["experiment_id"]
+    except (OSError, ValueError, LookupError):
+        return url
+    return f"{url}/#/experiments/{experiment}/runs?workflowType=machine_learning"
 
 
 def serve(storage: str | None, tracking_uri: str | None, port: int, console: Console) -> None:
@@ -98,7 +111,7 @@ def serve(storage: str | None, tracking_uri: str | None, port: int, console: Con
     chosen = free_port(port)
     with console.status("starting the MLflow page ..."):
         server = start_server(uri, chosen)
-    console.print(f"MLflow: http://{_HOST}:{chosen}  (Ctrl-C ends it)", soft_wrap=True)
+    console.print(f"The runs: {_runs_page(f'http://{_HOST}:{chosen}')}  (Ctrl-C ends it)", soft_wrap=True)
     try:
         server.wait()
     except KeyboardInterrupt:

@@ -12,6 +12,8 @@ from filelock import FileLock
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.results import storage_root
 
+_KIND_TAG = "mlflow.experimentKind"  # the page then shows runs with their metrics, not traces of chats
+
 
 def default_tracking_uri(storage: str | Path | None = None) -> str:
     """``MLFLOW_TRACKING_URI``, else a SQLite file in the results' folder."""
@@ -67,7 +69,8 @@ def open_experiment(tracking_uri: str, experiment: str) -> tuple[Any, str]:
     found = client.get_experiment_by_name(experiment)
     if found is None:
         try:
-            return client, client.create_experiment(experiment, artifact_location=artifact_folder(tracking_uri))
+            tags = {_KIND_TAG: "custom_model_development"}
+            return client, client.create_experiment(experiment, artifact_folder(tracking_uri), tags)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -111,7 +111,7 @@ def test_mlflow_has_a_parent_and_a_child_for_each_trial_with_true_ends(sweep: Pa
     assert {run.data.tags["mlflow.parentRunId"] for run in told.values()} == {parent.info.run_id}
     ends = {seed: (run.info.status, run.data.tags["spin_rl.state"]) for seed, run in told.items()}
     assert ends == {"0": ("FINISHED", "finished"), "1": ("KILLED", "pruned"), "2": ("FINISHED", "finished")}
-    assert told["0"].info.run_name == "spin iql cheetah-run-3 medium-expert seed 0"
+    assert told["0"].info.run_name == "spin seed 0 cheetah-run-3 medium-expert iql"
     assert told["0"].data.params["level"] == "medium-expert"
 
 

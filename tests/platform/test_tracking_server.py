@@ -33,7 +33,7 @@ def steps(uri: str, run: Any, name: str = "train/critic_loss") -> list[int]:
     return [point.step for point in MlflowClient(uri).get_metric_history(run.info.run_id, name)]
 
 
-NAME = "spin iql cheetah-run-3 medium-expert seed 0"
+NAME = "spin seed {} cheetah-run-3 medium-expert iql"
 
 
 @pytest.mark.integration
@@ -61,9 +61,9 @@ def test_a_server_that_is_killed_gets_every_value_later_in_order_and_once(tmp_pa
     finally:
         stop_server(server)
     told = runs(store)
-    assert set(told) == {"s", NAME}
-    assert steps(store, told[NAME]) == list(range(0, 4001, 100))
-    assert (told[NAME].info.status, told[NAME].data.tags["spin_rl.error"]) == ("FAILED", "größer")
+    assert set(told) == {"s", NAME.format(0)}
+    assert steps(store, told[NAME.format(0)]) == list(range(0, 4001, 100))
+    assert (told[NAME.format(0)].info.status, told[NAME.format(0)].data.tags["spin_rl.error"]) == ("FAILED", "größer")
 
 
 def note(folder: Path) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def test_a_lost_run_is_made_again_and_a_deleted_one_holds_nobody_up(tmp_path: Pa
         write_trial(folder, f"t{seed}", params("spin", seed))
     mirror = Mirror(folder, uri, EXPERIMENT)
     mirror.sync()
-    lost, deleted, other = (NAME[:-1] + str(seed) for seed in range(3))
+    lost, deleted, other = (NAME.format(seed) for seed in range(3))
     path = folder / "trials" / "t0" / "mlflow.json"
     write_json(path, {**read_json(path), "run_id": "0" * 32})  # a run that does not exist
     MlflowClient(uri).delete_run(runs(uri)[deleted].info.run_id)
