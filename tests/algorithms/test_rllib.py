@@ -1,0 +1,191 @@
+"""The methods as RLlib Algorithms, under a real Ray: the same bits as the plain loop, through saves, kills and Tune."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from ray import tune
+from safetensors.torch import load_file
+
+from spin_rl.algorithms.acting import ActingPolicy
+from spin_rl.algorithms.agent import OfflineAgent
+from spin_rl.algorithms.batches import DeviceTransitions
+from spin_rl.algorithms.checkpoints import load_policy
+from spin_rl.algorithms.methods import get_method, get_preset
+from spin_rl.algorithms.pretrained import ensure_asm
+from spin_rl.algorithms.pretraining import ASMConfig, load_asm
+from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, OfflineConfig, SPINConfig, register_algorithms
+from spin_rl.envs import get_task
+from spin_rl.platform.asm_store import ASMStore
+from spin_rl.platform.datasets import open_dataset
+from spin_rl.platform.evaluation import evaluate
+
+pytestmark = pytest.mark.integration
+CPU = torch.device("cpu")
+TASK = get_task("cheetah-run")
+EVERY = 4  # updates of an iteration; every second one evaluates
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def asm(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    dataset = open_dataset(TASK.name, "medium-expert", root=small_data)
+    config = ASMConfig(sizes=get_preset("tiny").asm, batch_size=64)
+    return ensure_asm(ASMStore(tmp_path_factory.mktemp("asm")), dataset, config, [20])[0].path
+
+
+def configure(method: str, data: Path, asm: str) -> OfflineConfig:
+    config = ALGORITHMS[method].get_default_config()
+    return (
+        config.environment(TASK.gym_id)
+        .offline_data(input_=[f"{data}/cheetah-run-3/medium-expert-v1"])
+        .training(
+            preset="tiny",
+            asm=asm if get_method(method).uses_asm else None,
+            updates_per_iteration=EVERY,
+            evaluate_every=2 * EVERY,
+            evaluation_episodes=2,
+            train_batch_size_per_learner=32,
+        )
+        .debugging(seed=5, log_level="ERROR")
+    )
+
+
+def plain_loop(config: OfflineConfig, iterations: int) -> tuple[OfflineAgent, list[dict[str, dict[str, float]]]]:
+    """What the algorithm reports, made without RLlib and without Ray."""
+    spec = config.agent_spec()
+    agent = OfflineAgent(spec, asm=load_asm(Path(config.asm)) if config.asm else None)
+    data = DeviceTransitions(open_dataset(TASK.name, "medium-expert", root=config_root(config)), CPU)
+    agent.prepare(data)
+    results, evaluation, losses = [], {}, {}
+    for iteration in range(iterations):
+        if iteration:
+            losses = agent.train(data, EVERY)
+        if iteration % 2 == 0:
+            result = evaluate(TASK, ActingPolicy(agent.policy, CPU, sample=True), episodes=2)
+            evaluation = {**asdict(result), "updates": agent.updates}
+        results.append({"eval": evaluation, "train": losses, "updates": agent.updates})
+    return agent, results
+
+
+def config_root(config: OfflineConfig) -> Path:
+    return Path(config.input_[0]).parents[1]
+
+
+def numbers(result: dict[str, Any]) -> dict[str, Any]:
+    return {"eval": result["eval"], "train": result.get("train", {}), "updates": result["updates"]}
+
+
+@pytest.mark.parametrize("method", ALGORITHMS)
+def test_an_algorithm_is_the_plain_loop_and_goes_on_from_its_checkpoint(small_data, asm, tmp_path, method):
+    config = configure(method, small_data, asm)
+    agent, expected = plain_loop(config.copy(copy_frozen=False), 4)
+    algorithm = config.build_algo()
+    results = [algorithm.train() for _ in range(2)]
+    folder = Path(algorithm.save_to_path(tmp_path / "checkpoint"))
+    results += [algorithm.train() for _ in range(2)]
+    assert [numbers(result) for result in results] == expected
+    tensors = algorithm.learner_group._learner.agent_state()[0]
+    for name, value in agent.state()[0].items():
+        assert torch.equal(tensors[name], value), name
+    assert results[-1]["perf"]["updates_per_second"] > 0
+    algorithm.stop()
+
+    assert not list(folder.glob("*.pkl"))
+    restored = ALGORITHMS[method].from_checkpoint(folder)
+    again = [restored.train() for _ in range(2)]
+    assert [numbers(result) for result in again] == expected[2:]
+    tensors = restored.learner_group._learner.agent_state()[0]
+    for name, value in agent.state()[0].items():
+        assert torch.equal(tensors[name], value), name
+
+    policy = load_policy(Path(restored.save_to_path(tmp_path / "last")))
+    observation = torch.randn(5, 17)
+    assert torch.equal(policy.act(observation), agent.policy.eval().act(observation))
+    module = restored.get_module()
+    assert torch.equal(module.forward_inference({"obs": observation})["actions"], policy.act(observation))
+    assert module.forward_exploration({"obs": observation})["actions"].shape == (5, 6)
+    restored.stop()
+
+
+def test_the_learner_freezes_what_the_checkpoint_holds(small_data, asm):
+    algorithm = configure("spin", small_data, asm).build_algo()
+    try:
+        for _ in range(3):
+            algorithm.train()
+        learner = algorithm.learner_group._learner
+        policy = learner.module["default_policy"].unwrapped().objective.policy
+        assert policy is learner.agent.policy
+        stored = load_file(Path(asm) / "model.safetensors")
+        mine = dict(policy.named_parameters())
+        shared = [name for name in stored if name.startswith(("trunk.", "state_encoder."))]
+        assert len(shared) == 16
+        for name in shared:
+            assert torch.equal(mine[name], stored[name]), name
+            assert not mine[name].requires_grad
+        assert {name for name in mine if mine[name].requires_grad} == {name for name in mine if name not in shared}
+        result = algorithm.train()
+        assert result["time"]["pretrain_seconds"] > 0
+        assert result["time"]["total_seconds"] == pytest.approx(
+            result["time"]["pretrain_seconds"] + result["time"]["train_seconds"]
+        )
+    finally:
+        algorithm.stop()
+
+
+class KillOnce(tune.Callback):
+    """Kills the worker of a trial when it reports a number of updates for the first time."""
+
+    def __init__(self, updates: int) -> None:
+        self.updates = updates
+        self.killed: list[int] = []
+        self.results: list[dict[str, Any]] = []
+
+    def on_trial_result(self, iteration, trials, trial, result, **info) -> None:
+        self.results.append(numbers(result))
+        if result["updates"] == self.updates and not self.killed:
+            self.killed.append(result["pid"])
+            os.kill(result["pid"], signal.SIGKILL)
+
+
+def test_a_trial_whose_worker_is_killed_ends_with_the_numbers_of_an_undisturbed_one(small_data, asm, tmp_path):
+    config = configure("spin", small_data, asm)
+    assert isinstance(config, SPINConfig)
+    _, expected = plain_loop(config.copy(copy_frozen=False), 6)
+    register_algorithms()
+    killer = KillOnce(3 * EVERY)
+    tuner = tune.Tuner(
+        SPIN.__name__,
+        param_space=config,
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path),
+            name="killed",
+            stop={"updates": 5 * EVERY},
+            callbacks=[killer],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=1),
+            verbose=0,
+        ),
+    )
+    (result,) = tuner.fit()
+    assert result.error is None
+    assert len(killer.killed) == 1
+    assert result.metrics["pid"] != killer.killed[0]
+    assert numbers(result.metrics) == expected[-1]
+    last = {reported["updates"]: reported for reported in killer.results}
+    assert list(last.values()) == expected
+    assert len(killer.results) < 2 * len(expected) - 1  # it went on from a checkpoint, not from the start
+    policy = load_policy(Path(result.checkpoint.path))
+    assert policy.nvec == (3,) * 6
