@@ -20,8 +20,8 @@ def distill(
     *,
     steps: int,
     seed: int,
-    batch_size: int = 1024,
-    learning_rate: float = 1e-3,
+    batch_size: int = 256,
+    learning_rate: float = 3e-3,
 ) -> list[float]:
     """Train ``policy``'s student on the trunk's output tokens for the dataset's states, then freeze it.
 

@@ -30,8 +30,8 @@ class Preset:
     critic_width: int = 256
     trunk_dropout: bool = True  # of SPIN and finetune; the other methods' dropout is under ``asm``
     trunk_learning_rate: float = 3e-5  # of finetune: a tenth of the rest's
-    student_width: int = 256
-    distill_steps: int = 10_000
+    student_width: int = 512
+    distill_steps: int = 20_000
 
 
 PRESETS: Mapping[str, Preset] = {
@@ -44,8 +44,8 @@ PRESETS: Mapping[str, Preset] = {
         lstm_state_width=64,
         lstm_token_width=16,
         trunk_dropout=False,
-        student_width=128,
-        distill_steps=2000,
+        student_width=256,
+        distill_steps=3000,
     ),
     # for tests: seconds
     "tiny": Preset(

@@ -93,5 +93,5 @@ class Student(nn.Module):
     def forward(self, observation: Tensor, queries: Tensor) -> Tensor:
         # a linear layer on (s, q) is the sum of one on s and one on q
         x = functional.gelu(self.state(observation)[:, None] + self.query(queries))  # (B, N, width)
-        tokens: Tensor = self.outer(functional.gelu(self.inner(x)))
-        return tokens
+        # as the trunk's tokens are the queries and what its blocks added to them
+        return queries + self.outer(functional.gelu(self.inner(x)))  # (B, N, D)

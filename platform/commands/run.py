@@ -215,7 +215,10 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the episodes.", min=0)] = 0,
     greedy: Annotated[
         bool | None,
-        typer.Option("--greedy/--sampled", help="Take the best actions or sample them; by default as in training."),
+        typer.Option(
+            "--greedy/--sampled",
+            help="Take the best actions or sample them; by default what the paper did with the objective.",
+        ),
     ] = None,
     storage: Storage = Path("results"),
 ) -> None:

@@ -137,7 +137,7 @@ def plain_student(policy: DistilledPolicy, observation: torch.Tensor, _: torch.T
         first = torch.cat([student.state.weight, student.query.weight], 1)
         x = functional.gelu(functional.linear(both, first, student.state.bias))
         x = functional.gelu(functional.linear(x, student.inner.weight, student.inner.bias))
-        tokens.append(functional.linear(x, student.outer.weight, student.outer.bias))
+        tokens.append(query + functional.linear(x, student.outer.weight, student.outer.bias))
     return plain_heads(policy.heads, torch.stack(tokens, 1), policy.nvec)
 
 
