@@ -86,6 +86,18 @@ def _trials(report: Report) -> str:
     return f"Trials: {states}. Files: `{report.results.folder}`"
 
 
+def run_of(folder: Path) -> tuple[Any, str]:
+    """A client of the store in which this folder's run is, and the run's id.
+
+    Raises:
+        UserError: the folder has no run.
+    """
+    sent = read_json(folder / STATE_FILE) if (folder / STATE_FILE).is_file() else {}
+    if "run_id" not in sent:
+        raise UserError(f"{folder} has no run in MLflow; `spin-rl report SWEEP --sync` makes it where it was tracked.")
+    return open_client(sent["tracking_uri"]), str(sent["run_id"])
+
+
 def send_rest(folder: Path) -> str:
     """Send what MLflow has not taken of a sweep; returns the store's address.
 

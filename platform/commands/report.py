@@ -1,8 +1,13 @@
 """``spin-rl report`` and ``spin-rl ui``: look at what a sweep gave."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spin_rl.platform.report import Report
 
 Storage = Annotated[str | None, typer.Option(help="Where results lie; ./results by default.", envvar="SPIN_RL_STORAGE")]
 
@@ -12,6 +17,7 @@ def report(
     storage: Storage = None,
     against_paper: Annotated[bool, typer.Option(help="Set the published results beside the measured ones.")] = False,
     mlflow: Annotated[bool, typer.Option(help="Put the report on the sweep's run in MLflow.")] = True,
+    promote: Annotated[bool, typer.Option(help="Register the best policy of each task and level as champion.")] = False,
     sync: Annotated[bool, typer.Option(help="Send what MLflow has not taken yet, and wait for it.")] = False,
 ) -> None:
     """Make tables, pictures and a page of a sweep, finished or still running, from its files alone."""
@@ -33,6 +39,28 @@ def report(
 
         with console.status("putting the report on the sweep's run in MLflow ..."):
             log_report(made)
+    if promote:
+        _promote(made, console)
+
+
+def _promote(report: "Report", console: "Console") -> None:
+    from spin_rl.algorithms.checkpoints import load_objective
+    from spin_rl.envs.errors import UserError
+    from spin_rl.platform.tracking_models import champions, log_policy, promote
+    from spin_rl.platform.tracking_report import run_of
+    from spin_rl.sweeps.engine import find_trials
+
+    winners = champions(report)
+    if not winners:
+        raise UserError("No method of this sweep has a finished trial; there is nothing to promote yet.")
+    folder = report.results.folder
+    for name, trial_id in winners.items():
+        client, run_id = run_of(folder / "trials" / trial_id)
+        with console.status(f"logging the policy of trial {trial_id} ..."):
+            checkpoint = find_trials(f"{folder}/{trial_id}", folder.parent)[0].checkpoint
+            model = log_policy(client, run_id, checkpoint, greedy=not load_objective(checkpoint).sampled)
+            number = promote(client, model, run_id, name)
+        console.print(f"models:/{name}@champion is now version {number}, trial {trial_id}.", soft_wrap=True)
 
 
 def ui(

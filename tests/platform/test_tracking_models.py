@@ -1,0 +1,76 @@
+"""A policy that was logged acts where this package is not installed, and is found by its alias."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import save_file
+from sweep_fixture import params, write_trial
+
+from spin_rl.algorithms.acting import ActingPolicy
+from spin_rl.algorithms.agent import AgentSpec, build_objective
+from spin_rl.algorithms.checkpoints import save_agent_spec
+from spin_rl.algorithms.methods import get_preset
+from spin_rl.algorithms.objectives.iql import IQLSettings
+from spin_rl.platform.report import make_report
+from spin_rl.platform.results import start_sweep
+from spin_rl.platform.tracking_models import champions, log_policy, promote
+
+NVEC = (3, 2, 4)
+
+ELSEWHERE = """
+import json, sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+import mlflow, numpy
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/cheetah-run-3-medium-expert@champion")
+import spin_rl
+observations = numpy.array(json.loads(sys.argv[2]), numpy.float32)
+ask = lambda **params: model.predict(observations, params=params).tolist()
+print(json.dumps([spin_rl.__file__, ask(greedy=True), ask(seed=3), ask(seed=3), ask(seed=4)]))
+"""
+
+
+@pytest.mark.integration
+def test_a_logged_policy_acts_without_the_package(tmp_path: Path) -> None:
+    spec = AgentSpec("factored", 5, NVEC, get_preset("tiny"), IQLSettings())
+    objective = build_objective(spec)
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    save_agent_spec(spec, checkpoint)
+    tensors = {f"networks.{name}": value for name, value in objective.state_dict().items()}
+    save_file(tensors | {"optimizers.x": torch.zeros(1000)}, checkpoint / "learner.safetensors")
+    (checkpoint / "progress.json").write_text(json.dumps({"updates": 700}))
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("tests", (tmp_path / "artifacts").as_uri())
+    run = client.create_run(experiment)
+    model = log_policy(client, run.info.run_id, checkpoint, greedy=False)
+    assert promote(client, model, run.info.run_id, "cheetah-run-3-medium-expert") == 1
+    assert [output.model_id for output in client.get_run(run.info.run_id).outputs.model_outputs] == [model]
+
+    observations = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
+    command = [sys.executable, "-c", ELSEWHERE, uri, json.dumps(observations.tolist())]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    package, greedy, one, same, other = json.loads(done.stdout.splitlines()[-1])
+    assert Path(package).is_relative_to(tmp_path) or "/tmp" in package
+    assert str(Path(__file__).parents[2]) not in package
+    best = ActingPolicy(objective, torch.device("cpu"), sample=False)
+    assert greedy == best.act(observations, np.empty((40, 0))).tolist()
+    assert one == same != other
+    assert np.max(one, axis=0).tolist() <= [choices - 1 for choices in NVEC]
+
+
+def test_the_best_seed_of_the_best_method_becomes_champion(tmp_path: Path) -> None:
+    start_sweep(tmp_path, name="s")
+    for algorithm in ("factored", "spin"):
+        for seed in (0, 2, 1):
+            write_trial(tmp_path, f"{algorithm}-{seed}", params(algorithm, seed))
+    write_trial(tmp_path, "lucky", params("spin", 99), state="failed")
+    assert champions(make_report(tmp_path)) == {"cheetah-run-3-medium-expert": "spin-2"}
