@@ -276,8 +276,10 @@ def _asm_config(preset: str, objective: str, masking: "MaskingSettings", precisi
 
 def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     from spin_rl.platform.report import make_report, print_report
+    from spin_rl.platform.results import read_sweep
     from spin_rl.platform.tracking_store import default_tracking_uri
     from spin_rl.sweeps.engine import run_sweep
 
@@ -286,3 +288,9 @@ def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) 
     console = Console()
     print_report(make_report(folder), console)
     console.print(f"The runs in MLflow: [bold]spin-rl ui --storage {storage}[/]", soft_wrap=True)
+    failed = read_sweep(folder).trials.query("state == 'failed'")
+    if len(failed):
+        cause = str(failed["error"].iloc[0]).strip().splitlines()[-1]
+        console.print(f"[red]{len(failed)} trials failed[/], the first of: {escape(cause)}", soft_wrap=True)
+        console.print("The same command tries them again from their last checkpoints.")
+        raise typer.Exit(1)

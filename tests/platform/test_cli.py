@@ -1,0 +1,124 @@
+"""The command line: what a user gets wrong is one sentence with the mend, exit code 2 and no traceback."""
+
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from sweep_fixture import params, write_trial
+
+from spin_rl.platform import cli
+from spin_rl.platform.results import start_sweep
+
+
+@pytest.fixture
+def refused(monkeypatch, capfd):
+    """Runs a command that has to be refused; returns the sentence."""
+
+    def run(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["spin-rl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capfd.readouterr().err
+        assert ended.value.code == 2, said
+        assert "Traceback" not in said
+        return said
+
+    return run
+
+
+def one_sentence(said: str) -> str:
+    (line,) = [line for line in said.splitlines() if line.startswith("spin-rl: ")]
+    assert said.strip().endswith(line)
+    return line
+
+
+def place(data: Path, storage: Path) -> list[str]:
+    return ["--root", str(data), "--storage", str(storage)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("train spim cheetah-run medium-expert", ["no algorithm 'spim'", "Did you mean spin?", "saint, factored"]),
+        ("train spin cheetah-rnu medium-expert", ["no task 'cheetah-rnu'", "Did you mean cheetah-run?", "dog-trot"]),
+        ("train spin cheetah-run expert", ["spin-rl data make cheetah-run expert"]),
+        ("train spin cheetah-run medium-exprt", ["'medium-exprt'", "Did you mean medium-expert?"]),
+        ("train spin cheetah-run medium-expert --bins 7", ["no number of bins for cheetah-run '7'", "There is: 3"]),
+        ("train spin cheetah-run medium-expert --preset smal", ["no preset 'smal'", "Did you mean small?", "paper"]),
+        ("train saint cheetah-run medium-expert --objective ipl", ["no objective 'ipl'", "Did you mean iql?"]),
+        ("train spin cheetah-run medium-expert --masking fixd", ["no masking 'fixd'", "Did you mean fixed?"]),
+        ("train spin cheetah-run medium-expert --asm nowhere", ["'nowhere' is neither", "'spin-rl asm list'"]),
+        ("pretrain cheetah-rnu medium-expert", ["no task 'cheetah-rnu'", "Did you mean cheetah-run?"]),
+        ("pretrain cheetah-run medium", ["spin-rl data make cheetah-run medium"]),
+        ("pretrain cheetah-run medium-expert --preset big", ["no preset 'big'", "There is: paper, small, tiny"]),
+        ("pretrain cheetah-run medium-expert --precision float8", ["float32 or bfloat16, not 'float8'"]),
+        ("pretrain cheetah-run medium-expert --masking odd", ["no masking 'odd'", "fixed, variable"]),
+    ],
+)
+def test_what_there_is_not_is_named_with_what_there_is(refused, small_data, tmp_path, arguments, said):
+    storage = tmp_path / "results"
+    sentence = one_sentence(refused(*arguments.split(), *place(small_data, storage)))
+    for part in said:
+        assert part in sentence, sentence
+    assert not list(storage.glob("*/trials"))
+
+
+def test_evaluating_what_there_is_not_says_so(refused, tmp_path):
+    assert "none at all" in one_sentence(refused("evaluate", "quickstrat", "--storage", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["train spin cheetah-run", "train spin cheetah-run medium --updates 0", "pretrain cheetah-run medium --steps -1"],
+)
+def test_what_cannot_be_parsed_is_refused_with_the_usage(refused, arguments):
+    assert "Usage: " in refused(*arguments.split())
+
+
+def test_a_process_ends_with_the_sentence_and_code_2(small_data, tmp_path):
+    command = [sys.executable, "-m", "spin_rl.platform.cli", "train", "spim", "cheetah-run", "medium-expert"]
+    done = subprocess.run([*command, *place(small_data, tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("spin-rl: There is no algorithm 'spim'.")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy():
+    script = "import sys; from spin_rl.platform import cli; print({'torch', 'ray', 'mlflow'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_model_is_pretrained_once_and_found(monkeypatch, capfd, small_data, tmp_path):
+    command = "spin-rl pretrain cheetah-run medium-expert --preset tiny --steps 3 --steps 0"
+    printed = []
+    for _ in range(2):
+        monkeypatch.setattr(sys, "argv", [*command.split(), *place(small_data, tmp_path)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0
+        printed.append([line for line in capfd.readouterr().out.splitlines() if line.startswith(("/", "step"))])
+    assert printed[0] == printed[1]
+    folders = [Path(line) for line in printed[0] if line.startswith("/")]
+    assert [folder.name for folder in folders] == ["step-000000003", "step-000000000"]
+    assert all((folder / "model.safetensors").exists() for folder in folders)
+
+
+def test_a_training_whose_trial_failed_says_why_and_does_not_end_well(monkeypatch, capfd, small_data, tmp_path):
+    def run_sweep(plan, storage, **_options):
+        start_sweep(storage / "s", name="s")
+        write_trial(storage / "s", "a", params("spin", 0))
+        error = "Traceback ...\nDivergedError: critic_loss became nan in update 7; try a smaller learning rate."
+        write_trial(storage / "s", "b", params("spin", 1), state="failed", error=error)
+        return storage / "s"
+
+    monkeypatch.setattr("spin_rl.sweeps.engine.run_sweep", run_sweep)
+    monkeypatch.setattr("spin_rl.platform.ray_session.ray_session", nullcontext)
+    command = ["spin-rl", "train", "factored", "cheetah-run", "medium-expert", "--preset", "tiny"]
+    monkeypatch.setattr(sys, "argv", [*command, *place(small_data, tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "1 trials failed, the first of: DivergedError: critic_loss became nan in update 7" in capfd.readouterr().out
