@@ -41,7 +41,10 @@ class AWACSettings(ObjectiveSettings):
 
 
 class AWAC(Objective):
-    """Critic ensemble, value network and policy, and the update of all three."""
+    """Critic ensemble, value network and policy, and the update of all three.
+
+    Where the descriptions leave a choice: the expected value is that of the policy as it acts (without dropout).
+    """
 
     settings_class = AWACSettings
     settings: AWACSettings
