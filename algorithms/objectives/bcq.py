@@ -47,8 +47,8 @@ class BCQ(Objective):
     """Critic ensemble and policy, and the update of both.
 
     Where the descriptions leave a choice: the target critic both chooses and values the next joint action, what is
-    admissible comes from the policy as it acts (without dropout), and the "minimum member" of an action is the one whose
-    best admissible joint action has the lowest value, as in the next state's value.
+    admissible comes from the policy as it acts (without dropout), and the "minimum member" of an action is the one
+    whose best admissible joint action has the lowest value, as in the next state's value.
     """
 
     settings_class = BCQSettings

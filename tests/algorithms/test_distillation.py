@@ -79,7 +79,7 @@ def test_finetune_has_its_own_rate_for_encoder_and_trunk(data, asm_folder):
     agent.train(data, 1)
     asm = load_asm(asm_folder).state_dict()
     for name, value in agent.policy.named_parameters():
-        step = float((value - before[name]).abs().max())
+        step = float((value.detach() - before[name]).abs().max())
         taken_over = name.startswith(("trunk", "state_encoder"))
         assert step == pytest.approx(3e-5 if taken_over else 3e-4, rel=0.02), name
         assert not taken_over or torch.equal(before[name], asm[name])
