@@ -35,7 +35,7 @@ class RoundReplay:
     def sample(
         self, generator: np.random.Generator, batch: int, n_step: int, gamma: float
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """A batch: observation (B, S), action (B, N), n-step return (B,), discount (B,), observation n steps on (B, S)."""
+        """A batch: observation, action, n-step return, discount, observation n steps on; all with B rows."""
         capacity, steps, envs = self.rewards.shape
         whole = min(self.rounds, capacity) - 1  # finished rounds that are still held
         flat = generator.integers(whole * steps + self.filled, size=batch)
