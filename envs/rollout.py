@@ -84,7 +84,7 @@ def rollout(
 ) -> Episodes:
     """Run whole episodes in batches and return every one of them.
 
-    Episode ``k`` is a function of (policy, ``seed``, ``first_episode + k``): its start and its draws come from a generator
+    Episode ``k`` is a function of (policy, ``seed``, ``first_episode + k``): its start and draws come from a generator
     seeded with these. All episodes that are started are finished and counted, so short ones are not favoured.
 
     Args:
