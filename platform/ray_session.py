@@ -1,11 +1,13 @@
 """Ray for one command: the cluster that RAY_ADDRESS names, or a local one that ends with the command."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 # No session runs without its token, whatever the version's default; a worker has no use for a renderer.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
+if "ray" not in sys.modules:  # it has read its settings already, and sets this one itself
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Tune's newer output prints its tables even when it is told to be quiet; ours shows the progress.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

@@ -1,5 +1,6 @@
 """The command line: what a user gets wrong is one sentence with the mend, exit code 2 and no traceback."""
 
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -9,6 +10,7 @@ import pytest
 from sweep_fixture import params, write_trial
 
 from spin_rl.platform import cli
+from spin_rl.platform.commands import run
 from spin_rl.platform.results import start_sweep
 
 
@@ -115,10 +117,20 @@ def test_a_training_whose_trial_failed_says_why_and_does_not_end_well(monkeypatc
         return storage / "s"
 
     monkeypatch.setattr("spin_rl.sweeps.engine.run_sweep", run_sweep)
-    monkeypatch.setattr("spin_rl.platform.ray_session.ray_session", nullcontext)
+    monkeypatch.setattr(run, "ray_session", nullcontext)
     command = ["spin-rl", "train", "factored", "cheetah-run", "medium-expert", "--preset", "tiny"]
     monkeypatch.setattr(sys, "argv", [*command, *place(small_data, tmp_path)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
     assert "1 trials failed, the first of: DivergedError: critic_loss became nan in update 7" in capfd.readouterr().out
+
+
+def test_ray_may_be_imported_before_us():
+    """It reads its settings then; what is set later would make its parts disagree, and no session would start."""
+    script = "import os{}; import spin_rl.platform.ray_session; print(os.environ.get('RAY_AUTH_MODE'))"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    for first, mode in (("", "token"), (", ray", "None")):
+        command = [sys.executable, "-c", script.format(first)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == mode
