@@ -21,7 +21,7 @@ class PolicyModel(PythonModel):
         self._objective = load_objective(Path(context.artifacts["policy"]))
 
     # MLflow would take a type hint of the input for the signature, which is logged with the model.
-    def predict(self, context: Any, model_input, params: dict[str, Any] | None = None) -> Any:  # type: ignore[no-untyped-def]  # noqa: ARG002, E501
+    def predict(self, context: Any, model_input, params: dict[str, Any] | None = None) -> Any:  # type: ignore[no-untyped-def]  # noqa: ARG002
         import torch
 
         from spin_rl.algorithms.acting import ActingPolicy
