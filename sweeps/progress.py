@@ -35,6 +35,7 @@ class SweepProgress:
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
             console=self.console,
+            speed_estimate_period=600,  # trials report in bursts: a shorter look back would guess the time left wildly
             disable=not self.console.is_terminal,
         )
         self._last_line = 0.0
