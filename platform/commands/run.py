@@ -281,13 +281,17 @@ def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) 
     from spin_rl.platform.report import make_report, print_report
     from spin_rl.platform.results import read_sweep
     from spin_rl.platform.tracking_store import default_tracking_uri
-    from spin_rl.sweeps.engine import run_sweep
+    from spin_rl.sweeps.engine import is_complete, run_sweep
 
     uri = tracking_uri or default_tracking_uri(storage)
     folder = run_sweep(plan, storage, tracking_uri=uri)
     console = Console()
     print_report(make_report(folder), console)
     console.print(f"The runs in MLflow: [bold]spin-rl ui --storage {storage}[/]", soft_wrap=True)
+    if not is_complete(folder, plan):
+        # Tune ends quietly after Ctrl-C and after the last try of a trial that fails
+        console.print("[yellow]Not every trial is finished; the same command goes on where this one stood.[/]")
+        raise typer.Exit(1)
     failed = read_sweep(folder).trials.query("state == 'failed'")
     if len(failed):
         cause = str(failed["error"].iloc[0]).strip().splitlines()[-1]
