@@ -34,6 +34,7 @@ def render_page(report: "Report") -> str:
         sweep=results.record,
         states=", ".join(f"{count} {state}" for state, count in states.items()),
         made=time.time(),
+        last=results.metrics["timestamp"].max(),
         results={title: _cells(readable(rows), _leaders(rows)) for title, rows in table.groupby("group", sort=False)},
         overall=_cells(readable_aggregate(report.overall)) if len(report.overall) else None,
         costs={title: _cells(readable_costs(rows)) for title, rows in table.groupby("group", sort=False)},

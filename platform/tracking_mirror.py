@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock
 
 from spin_rl.platform.results import read_json, write_json
+from spin_rl.platform.tracking_provenance import repeat_command
 from spin_rl.platform.tracking_run import RunMirror, safe_key
 from spin_rl.platform.tracking_store import default_tracking_uri, open_experiment
 
@@ -90,6 +91,8 @@ class Mirror:
         def send(run: RunMirror) -> None:
             run.send_params(params)
             links = {"mlflow.parentRunId": parent, "spin_rl.trial_id": trial["trial_id"]}
+            if command := repeat_command(params):
+                links["spin_rl.repeat"] = command
             if "asm" in params and (pretraining := self._sync_pretraining(Path(params["asm"]).parent, params, sweep)):
                 links["spin_rl.pretraining_run"] = pretraining
             run.send_tags(self._common_tags(sweep) | links)
@@ -152,6 +155,9 @@ class Mirror:
     def _common_tags(self, sweep: Mapping[str, Any]) -> dict[str, str]:
         code = sweep.get("provenance", {}).get("code", {})
         tags = {"spin_rl.sweep": sweep["name"], "spin_rl.command": sweep["command"]}
+        for part in ("versions", "machine"):
+            facts = sweep.get("provenance", {}).get(part, {})
+            tags[f"spin_rl.{part}"] = ", ".join(f"{name} {value}" for name, value in facts.items())
         if code.get("commit"):
             tags |= {"mlflow.source.git.commit": code["commit"], "spin_rl.uncommitted_changes": code["dirty"]}
         return {name: str(value) for name, value in (tags | self.tags).items() if value != ""}

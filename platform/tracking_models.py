@@ -19,13 +19,14 @@ CHAMPION = "champion"
 _SCRIPT = Path(__file__).parent / "templates" / "policy_model.py"
 _PARTS = ("algorithms", "envs", "platform")
 # what loading a policy imports; the package itself travels with the model
-_REQUIREMENTS = (
+REQUIREMENTS = (
     "dm_control",
     "filelock",
     "fsspec",
     "gymnasium",
     "mujoco",
     "numpy",
+    "psutil",
     "pyarrow",
     "safetensors",
     "scipy",
@@ -127,7 +128,7 @@ def _save_model(target: Path, checkpoint: Path, folder: Path, *, greedy: bool) -
         python_model=str(_SCRIPT),
         artifacts={"policy": str(policy)},
         code_paths=[str(_copy_package(folder / "code"))],
-        pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in ("mlflow", *_REQUIREMENTS)],
+        pip_requirements=[f"{name}=={version(name).split('+')[0]}" for name in ("mlflow", *REQUIREMENTS)],
         signature=ModelSignature(
             Schema([TensorSpec(np.dtype(np.float32), (-1, size))]),
             Schema([TensorSpec(np.dtype(np.int64), (-1, subactions))]),

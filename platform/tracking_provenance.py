@@ -1,9 +1,12 @@
 """Where results come from: the code, the versions, the machine."""
 
+import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +19,34 @@ _PACKAGES = ("spin-rl", "torch", "ray", "mlflow", "optuna", "numpy", "gymnasium"
 def own_provenance() -> dict[str, Any]:
     """Code (commit, uncommitted changes), versions and machine of this process; what cannot be told is left out."""
     return {"code": _code(), "versions": _versions(), "machine": _machine()}
+
+
+_OPTIONS = {
+    "objective": "--objective",
+    "bins": "--bins",
+    "preset": "--preset",
+    "seed": "--seed",
+    "updates": "--updates",
+    "evaluate_every": "--evaluate-every",
+    "evaluation_episodes": "--episodes",
+    "asm": "--asm",
+}
+# parameters that `spin-rl train` works out from the others, or from the model that --asm names
+_DERIVED = ("algorithm", "task", "level", "dataset", "dataset_digest", "environment", "updates_per_iteration")
+
+
+def repeat_command(params: Mapping[str, Any]) -> str | None:
+    """The one command that runs a trial again: the same data, model, settings and seed; None where it has no such."""
+    if any(not params.get(name) for name in ("algorithm", "task", "level", "dataset")):
+        return None
+    words = ["spin-rl", "train", params["algorithm"], params["task"], params["level"]]
+    words += ["--root", str(Path(params["dataset"]).parent.parent)]
+    for name, value in params.items():
+        if value is None or name in _DERIVED or name.startswith("asm_"):
+            continue
+        text = json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
+        words += [_OPTIONS[name], text] if name in _OPTIONS else ["--set", f"{name}={text}"]
+    return shlex.join(words)
 
 
 def _code() -> dict[str, Any]:

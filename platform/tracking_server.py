@@ -54,7 +54,8 @@ def start_server(tracking_uri: str, port: int, log: Path | None = None) -> subpr
         stdout=output,
         stderr=subprocess.STDOUT,
         start_new_session=True,  # Ctrl-C is for us; we end it
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        # without the eight processes that MLflow keeps ready for work on traces
+        env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **os.environ},
     )
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
