@@ -14,8 +14,8 @@ ALGORITHMS = ("spin", "saint", "factored", "autoregressive")
 PRESET = "small"
 SEEDS = (0, 1)
 ASM_STEPS = 3_000
-UPDATES = 4_000
-EVALUATIONS = 8
+UPDATES = 3_000
+EVALUATIONS = 6
 EPISODES = 5
 
 
