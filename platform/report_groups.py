@@ -97,8 +97,11 @@ def evaluations(results: SweepResults) -> pd.DataFrame:
 
 
 def seconds(metrics: pd.DataFrame) -> pd.Series:
-    """Seconds of pretraining and training till each result."""
-    return metrics["time/pretrain_seconds"].fillna(0.0) + metrics["time/train_seconds"]
+    """Seconds of pretraining, preparation (of features, of a student) and training till each result."""
+    before = metrics["time/pretrain_seconds"].fillna(0.0)
+    if "time/preparation_seconds" in metrics:
+        before = before + metrics["time/preparation_seconds"].fillna(0.0)
+    return before + metrics["time/train_seconds"]
 
 
 def groups(results: SweepResults) -> list[Group]:

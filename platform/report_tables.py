@@ -29,12 +29,12 @@ def summary(results: SweepResults, sweep_groups: Sequence[Group], evaluated: pd.
     Columns: group, algorithm, label, seeds, failed, state, updates, return (of the last evaluation) and score with
     their deviations, best_mean (best evaluation of each seed), return_10k, area (mean return over the training),
     target_seconds (till 95 % of the factored policy's final return), updates_per_second, and the seconds of
-    pretraining, training (both: seconds) and evaluation.
+    pretraining (with the preparation that follows it: features, a student), training (both: seconds) and evaluation.
     """
     last = evaluated.groupby("trial_id").last()
     best = evaluated.groupby("trial_id")["return"].max()
     metrics = results.metrics
-    times = [f"time/{part}_seconds" for part in ("pretrain", "train", "evaluation")]
+    times = [f"time/{part}_seconds" for part in ("pretrain", "preparation", "train", "evaluation")]
     end = metrics.reindex(columns=["trial_id", "updates", *times]).groupby("trial_id").last()
     speed = metrics[metrics["updates"] > 0].groupby("trial_id")["perf/updates_per_second"].median()
     rows = []
@@ -44,8 +44,8 @@ def summary(results: SweepResults, sweep_groups: Sequence[Group], evaluated: pd.
         for method, curve in curves.items():
             ids = list(method.trials)
             final, cost = last.reindex(ids), end.reindex(ids)
-            pretrain, train, evaluation = (cost[name].mean() for name in times)
-            pretrain = np.nan_to_num(pretrain)
+            pretrain, preparation, train, evaluation = (cost[name].mean() for name in times)
+            pretrain = np.nan_to_num(pretrain) + np.nan_to_num(preparation)
             rows.append(
                 {
                     "group": group.title,

@@ -121,7 +121,7 @@ class Mirror:
             run.send_state("finished", None)
 
         seed = read_json(folder / "identity.json").get("seed", "")
-        name = f"pretraining {folder.parent.name} {params.get('level', '')} seed {seed}"
+        name = f"pretraining {params.get('task')}-{params.get('bins')} {params.get('level')} seed {seed}"
         with FileLock(folder / ".mlflow.lock"):
             started = (folder / "identity.json").stat().st_mtime
             self._send(folder, send, key=f"asm/{folder.name}", name=name, started=started)

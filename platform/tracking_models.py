@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -122,6 +123,7 @@ def _save_model(target: Path, checkpoint: Path, folder: Path, *, greedy: bool) -
     spec = json.loads((checkpoint / "agent.json").read_text())
     shutil.copy(checkpoint / "agent.json", policy)
     _copy_networks(checkpoint / "learner.safetensors", policy / "learner.safetensors")
+    warnings.filterwarnings("ignore", message=".*type hints to the `predict`", category=UserWarning)
     size, subactions = int(spec["observation_size"]), len(spec["nvec"])
     save_model(
         target,

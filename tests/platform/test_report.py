@@ -44,6 +44,17 @@ def test_the_table_holds_means_deviations_and_costs_over_seeds(folder: Path) -> 
     assert table.loc["Factored", "updates_per_second"] == SPEED["factored"]
 
 
+def test_what_prepares_a_training_is_part_of_its_cost(folder: Path) -> None:
+    for seed in (0, 1):
+        path = folder / "trials" / f"spin-{seed}" / "metrics.jsonl"
+        path.write_text(path.read_text().replace('"perf/', '"time/preparation_seconds": 7.0, "perf/'))
+    spin = table_of(folder).loc["SPIN"]
+    assert spin["pretrain_seconds"] == PRETRAIN["spin"] + 7
+    assert spin["seconds"] == pytest.approx(PRETRAIN["spin"] + 7 + 1000 / SPEED["spin"])
+    evaluated = evaluations(read_sweep(folder))
+    assert evaluated[evaluated["trial_id"] == "spin-0"]["seconds"].iloc[0] == PRETRAIN["spin"] + 7
+
+
 def test_an_evaluation_counts_once_and_at_its_own_time(folder: Path) -> None:
     evaluated = evaluations(read_sweep(folder))
     rows = evaluated[evaluated["trial_id"] == "spin-0"]
