@@ -290,11 +290,9 @@ def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) 
     console.print(f"The runs in MLflow: [bold]spin-rl ui --storage {storage}[/]", soft_wrap=True)
     if not is_complete(folder, plan):
         # Tune ends quietly after Ctrl-C and after the last try of a trial that fails
+        failed = read_sweep(folder).trials.query("state == 'failed'")
+        if len(failed):
+            cause = str(failed["error"].iloc[0]).strip().splitlines()[-1]
+            console.print(f"[red]{len(failed)} trials failed[/], the first of: {escape(cause)}", soft_wrap=True)
         console.print("[yellow]Not every trial is finished; the same command goes on where this one stood.[/]")
-        raise typer.Exit(1)
-    failed = read_sweep(folder).trials.query("state == 'failed'")
-    if len(failed):
-        cause = str(failed["error"].iloc[0]).strip().splitlines()[-1]
-        console.print(f"[red]{len(failed)} trials failed[/], the first of: {escape(cause)}", soft_wrap=True)
-        console.print("The same command tries them again from their last checkpoints.")
         raise typer.Exit(1)
