@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -80,6 +79,16 @@ def promote(client: Any, model_id: str, run_id: str, name: str) -> int:
     return int(made.version)
 
 
+def champion_run(client: Any, name: str) -> str | None:
+    """The run whose policy is the champion under ``name``; None where there is none yet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.get_model_version_by_alias(name, CHAMPION).run_id)
+    except MlflowException:
+        return None
+
+
 @contextmanager
 def _as_default_store(tracking_uri: str) -> Iterator[None]:
     """MLflow looks a model up in its default store, whatever store its client was made for."""
@@ -123,7 +132,6 @@ def _save_model(target: Path, checkpoint: Path, folder: Path, *, greedy: bool) -
     spec = json.loads((checkpoint / "agent.json").read_text())
     shutil.copy(checkpoint / "agent.json", policy)
     _copy_networks(checkpoint / "learner.safetensors", policy / "learner.safetensors")
-    warnings.filterwarnings("ignore", message=".*type hints to the `predict`", category=UserWarning)
     size, subactions = int(spec["observation_size"]), len(spec["nvec"])
     save_model(
         target,

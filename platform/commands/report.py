@@ -46,7 +46,7 @@ def report(
 def _promote(report: "Report", console: "Console") -> None:
     from spin_rl.algorithms.checkpoints import load_objective
     from spin_rl.envs.errors import UserError
-    from spin_rl.platform.tracking_models import champions, log_policy, promote
+    from spin_rl.platform.tracking_models import champion_run, champions, log_policy, promote
     from spin_rl.platform.tracking_report import run_of
     from spin_rl.sweeps.engine import find_trials
 
@@ -56,6 +56,9 @@ def _promote(report: "Report", console: "Console") -> None:
     folder = report.results.folder
     for name, trial_id in winners.items():
         client, run_id = run_of(folder / "trials" / trial_id)
+        if champion_run(client, name) == run_id:
+            console.print(f"models:/{name}@champion is trial {trial_id} already.", soft_wrap=True)
+            continue
         with console.status(f"logging the policy of trial {trial_id} ..."):
             checkpoint = find_trials(f"{folder}/{trial_id}", folder.parent)[0].checkpoint
             model = log_policy(client, run_id, checkpoint, greedy=not load_objective(checkpoint).sampled)

@@ -21,7 +21,7 @@ from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives.iql import IQLSettings
 from spin_rl.platform.report import make_report
 from spin_rl.platform.results import start_sweep
-from spin_rl.platform.tracking_models import REQUIREMENTS, champions, log_policy, promote
+from spin_rl.platform.tracking_models import REQUIREMENTS, champion_run, champions, log_policy, promote
 
 NVEC = (3, 2, 4)
 
@@ -69,7 +69,9 @@ def test_a_logged_policy_acts_without_the_package(tmp_path: Path) -> None:
     experiment = client.create_experiment("tests", (tmp_path / "artifacts").as_uri())
     run = client.create_run(experiment)
     model = log_policy(client, run.info.run_id, checkpoint, greedy=False)
+    assert champion_run(client, "cheetah-run-3-medium-expert") is None
     assert promote(client, model, run.info.run_id, "cheetah-run-3-medium-expert") == 1
+    assert champion_run(client, "cheetah-run-3-medium-expert") == run.info.run_id
     assert [output.model_id for output in client.get_run(run.info.run_id).outputs.model_outputs] == [model]
 
     observations = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
