@@ -110,6 +110,7 @@ def serve(storage: str | None, tracking_uri: str | None, port: int, console: Con
     if file is not None and not file.is_file():
         raise UserError(f"There is no MLflow store at {file} yet; run a sweep, or name another --storage.")
     chosen = free_port(port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the server ends with us
     with console.status("starting the MLflow page ..."):
         server = start_server(uri, chosen)
     console.print(f"The runs: {_runs_page(f'http://{_HOST}:{chosen}')}  (Ctrl-C ends it)", soft_wrap=True)
