@@ -280,13 +280,16 @@ def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) 
 
     from spin_rl.platform.report import make_report, print_report
     from spin_rl.platform.results import read_sweep
+    from spin_rl.platform.tracking_report import log_report
     from spin_rl.platform.tracking_store import default_tracking_uri
     from spin_rl.sweeps.engine import is_complete, run_sweep
 
     uri = tracking_uri or default_tracking_uri(storage)
     folder = run_sweep(plan, storage, tracking_uri=uri)
     console = Console()
-    print_report(make_report(folder), console)
+    report = make_report(folder)
+    print_report(report, console)
+    log_report(report)
     console.print(f"The runs in MLflow: [bold]spin-rl ui --storage {storage}[/]", soft_wrap=True)
     if not is_complete(folder, plan):
         # Tune ends quietly after Ctrl-C and after the last try of a trial that fails
