@@ -129,3 +129,14 @@ def test_a_model_of_another_task_is_refused_with_both_names(asm_checkpoint):
     with pytest.raises(UserError, match=r"toy with 4 bins.*toy with 10.*--bins 10"):
         check_asm_data(asm_checkpoint, "toy", 10)
     assert Path(asm_checkpoint.path).is_dir()
+
+
+def test_an_objective_that_was_built_elsewhere_trains_to_the_same_bits(data, asm_folder):
+    """RLlib builds it, and draws what it likes before the agent is made."""
+    inside = make_agent("factored", asm_folder)
+    inside.train(data, 3)
+    objective = build_objective(agent_spec("factored"))
+    torch.randn(10)
+    outside = OfflineAgent(agent_spec("factored"), objective=objective)
+    outside.train(data, 3)
+    assert_same_bits(outside.state()[0], inside.state()[0])
