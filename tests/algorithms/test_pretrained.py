@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from spin_rl.algorithms.pretrained import ensure_asm
+from spin_rl.algorithms.pretraining import Pretraining
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import ASMStore, read_checkpoint
 from tests.algorithms.toy_agent import assert_same_bits
@@ -23,11 +24,13 @@ def weights(checkpoint):
     return load_file(Path(checkpoint.path) / "model.safetensors")
 
 
-def test_what_is_there_is_found_and_the_nearest_earlier_one_is_extended(toy, asm_config, tmp_path):
-    trained, made = [], []
+def test_what_is_there_is_found_and_the_nearest_earlier_one_is_extended(toy, asm_config, tmp_path, monkeypatch):
+    trained, made, updates = [], [], []
+    update = Pretraining._update
+    monkeypatch.setattr(Pretraining, "_update", lambda run, rows: updates.append(1) or update(run, rows))
 
     def ensure(root, steps):
-        trained.clear(), made.clear()
+        trained.clear(), made.clear(), updates.clear()
         return ensure_asm(
             ASMStore(root), toy, asm_config, steps,
             on_step=lambda step, loss: trained.append(step), on_checkpoint=lambda new: made.append(new.step),
@@ -39,6 +42,7 @@ def test_what_is_there_is_found_and_the_nearest_earlier_one_is_extended(toy, asm
     assert made == [0, 5]
     last, middle = ensure(tmp_path / "cut", [12, 8])
     assert (made, trained) == ([8, 12], [8, 12])
+    assert len(updates) == 7  # from step 5 on
     assert_same_bits(weights(last), weights(straight))
     assert last.pretrain_seconds > middle.pretrain_seconds > first[0].pretrain_seconds > 0  # all that it ever took
     assert (last.epoch, last.validation_loss) == (straight.epoch, straight.validation_loss)
@@ -75,6 +79,7 @@ import torch
 from spin_rl.algorithms import pretraining
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.pretrained import ensure_asm
+from spin_rl.algorithms.pretraining import Pretraining
 from spin_rl.platform.asm_store import ASMStore
 from spin_rl.platform.datasets import open_dataset
 torch.set_num_threads(1)
