@@ -19,6 +19,7 @@ from spin_rl.algorithms.methods import Preset, get_method
 from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
 from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
 from spin_rl.algorithms.pretraining import ASMShape
+from spin_rl.algorithms.sharing import Share
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import ASMCheckpoint
 
@@ -53,6 +54,7 @@ class OfflineAgent:
         device: torch.device | None = None,
         asm: ActionStructureModel | None = None,
         objective: Objective | None = None,
+        share: Share | None = None,
     ) -> None:
         """
         Args:
@@ -60,6 +62,7 @@ class OfflineAgent:
             device: where the networks and the minibatches lie; the CPU by default.
             asm: the pretrained model, for a method that uses one.
             objective: what ``build_objective(spec)`` gave, where somebody else holds it too; built here by default.
+            share: this learner's, where several share every minibatch.
         """
         self.spec = spec
         self.device = device or torch.device("cpu")
@@ -72,8 +75,13 @@ class OfflineAgent:
         self._prepared_for: DeviceTransitions | None = None
         self.objective.to(self.device).train()
         self.objective.make_optimizers()
+        self._share = share
+        if share:
+            for step in self.objective.optimizers.values():
+                step.average_gradients = share.average_gradients
         self.updates = 0
-        torch.manual_seed(spec.seed + 1)  # dropout draws from here on, whatever drew since the weights were
+        # dropout draws from here on, whatever drew since the weights were; other learners' parts from elsewhere
+        torch.manual_seed(spec.seed + 1 + (share.learner * 0x9E3779B1 if share else 0))
 
     def prepare(self, data: DeviceTransitions, storage: FeatureStorage | None = None) -> float:
         """Do what the method does once with its data before the first update; the second time there is nothing to do.
@@ -116,6 +124,8 @@ class OfflineAgent:
             count = min(_GATHER, updates - start)
             spec = self.spec
             indices = draw_indices(spec.seed, 0, self.updates + start, count, spec.batch_size, data.size, self.device)
+            if self._share:
+                indices = indices[:, self._share.rows]
             batches = data.gather(indices)._replace(table=self._table)  # one gather for all of them
             history += [self.objective.update(batches.at(index)) for index in range(count)]
         self.updates += updates
@@ -124,7 +134,10 @@ class OfflineAgent:
     def _means(self, history: list[dict[str, Tensor]]) -> dict[str, float]:
         """Read all logged values at once: the only synchronisation of K updates."""
         names = list(history[0])
-        values = torch.stack([torch.stack([info[name] for name in names]) for info in history]).cpu()
+        values = torch.stack([torch.stack([info[name] for name in names]) for info in history])
+        if self._share:
+            self._share.average(values)
+        values = values.cpu()
         finite = values.isfinite()
         if not bool(finite.all()):
             update, column = (int(number) for number in (~finite).nonzero()[0])

@@ -1,6 +1,6 @@
 """What objectives share: settings, optimiser steps, target networks, acting, and the loss of the critics."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -92,10 +92,15 @@ class GradientStep:
             groups.setdefault(own_rates.get(parameter, learning_rate), []).append(parameter)
         grouped: list[dict[str, Any]] = [{"params": members, "lr": rate} for rate, members in groups.items()]
         self.optimizer = torch.optim.Adam(grouped, learning_rate, fused=True)
+        self.average_gradients: Callable[[Sequence[nn.Parameter]], None] | None = None
+        """Where several learners share a minibatch; called before gradients are clipped."""
+        self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def __call__(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
         loss.backward()
+        if self.average_gradients:
+            self.average_gradients(self._parameters)
         self.optimizer.step()
 
 
