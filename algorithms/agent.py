@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.asm import TRUNK_SIZES, ActionStructureModel, ASMSizes
-from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
+from spin_rl.algorithms.batches import Batch, DeviceTransitions, draw_indices
 from spin_rl.algorithms.distillation import distill
 from spin_rl.algorithms.features import FeatureStorage, FeatureTable, make_table
 from spin_rl.algorithms.methods import Preset, get_method
-from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
+from spin_rl.algorithms.objectives import Info, Objective, ObjectiveSettings, get_objective
 from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
 from spin_rl.algorithms.pretraining import ASMShape
 from spin_rl.algorithms.sharing import Share
 from spin_rl.envs import UserError
+from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from spin_rl.platform.asm_store import ASMCheckpoint
 
 
@@ -127,9 +128,17 @@ class OfflineAgent:
             if self._share:
                 indices = indices[:, self._share.rows]
             batches = data.gather(indices)._replace(table=self._table)  # one gather for all of them
-            history += [self.objective.update(batches.at(index)) for index in range(count)]
+            history += [self._update(batches.at(index), self.updates + start + index) for index in range(count)]
         self.updates += updates
         return self._means(history)
+
+    def _update(self, batch: Batch, number: int) -> Info:
+        """Make update ``number`` of the run, from 0."""
+        settings = self.objective.settings
+        if settings.lr_decay != "constant":
+            for step in self.objective.optimizers.values():
+                step.scale_rates(settings.rate_share(number))
+        return self.objective.update(batch)
 
     def _means(self, history: list[dict[str, Tensor]]) -> dict[str, float]:
         """Read all logged values at once: the only synchronisation of K updates."""
@@ -151,8 +160,7 @@ class OfflineAgent:
         """Everything that the next update depends on: tensors by name, and plain values."""
         tensors = {f"networks.{name}": value for name, value in self.objective.state_dict().items()}
         for name, step in self.objective.optimizers.items():
-            for index, slots in step.optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizers.{name}.{index}.{slot}": value for slot, value in slots.items()}
+            tensors |= optimizer_tensors(step.optimizer, f"optimizers.{name}.")
         tensors["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -164,12 +172,7 @@ class OfflineAgent:
             {name.removeprefix("networks."): v for name, v in tensors.items() if name.startswith("networks.")}
         )
         for name, step in self.objective.optimizers.items():
-            slots: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(f"optimizers.{name}."):
-                    index, slot = key.removeprefix(f"optimizers.{name}.").split(".")
-                    slots.setdefault(int(index), {})[slot] = value
-            step.optimizer.load_state_dict({**step.optimizer.state_dict(), "state": slots})
+            load_optimizer_tensors(step.optimizer, tensors, f"optimizers.{name}.")
         torch.set_rng_state(tensors["random.cpu"].cpu())
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), self.device)

@@ -27,6 +27,7 @@ from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
 from spin_rl.algorithms.masking import Masking, mask_actions, masked_cross_entropy
 from spin_rl.envs import UserError, unknown_name
+from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from spin_rl.platform.datasets import OfflineDataset
 
 
@@ -201,8 +202,7 @@ class Pretraining:
         """Write weights and the training state to go on from into an existing ``folder``."""
         save_asm(self.model, folder)
         tensors = {"random": torch.get_rng_state()}
-        for index, slots in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+        tensors |= optimizer_tensors(self._optimizer, "optimizer.")
         tensors |= {f"objective.{name}": value for name, value in self._modelling.state_dict().items()}
         save_file(tensors, folder / "training.safetensors", {"step": str(self.step), "seconds": repr(self.seconds)})
 
@@ -213,17 +213,10 @@ class Pretraining:
         with safe_open(folder / "training.safetensors", "pt") as file:
             metadata: Mapping[str, str] = file.metadata()
         torch.set_rng_state(tensors.pop("random"))
-        slots: dict[int, dict[str, Tensor]] = {}
-        objective: dict[str, Tensor] = {}
-        for key, value in tensors.items():
-            owner, _, name = key.partition(".")
-            if owner == "objective":
-                objective[name] = value
-            else:
-                index, _, slot = name.partition(".")
-                slots.setdefault(int(index), {})[slot] = value
-        self._modelling.load_state_dict(objective)
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": slots})
+        self._modelling.load_state_dict(
+            {name.removeprefix("objective."): v for name, v in tensors.items() if name.startswith("objective.")}
+        )
+        load_optimizer_tensors(self._optimizer, tensors, "optimizer.")
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
 
 

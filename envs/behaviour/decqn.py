@@ -22,6 +22,7 @@ from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
 from spin_rl.envs.behaviour.replay import RoundReplay
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
+from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from spin_rl.envs.rollout import rollout
 
 
@@ -205,8 +206,7 @@ class DecQN:
         fresh.mkdir()
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"target.{key}": value for key, value in self.target.state_dict().items()}
-        for index, slots in self._optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": value for key, value in slots.items()}
+        tensors |= optimizer_tensors(self._optimizer, "optimizer.")
         save_file(tensors, fresh / "state.safetensors")
         np.savez(fresh / "replay.npz", **replay.state())  # type: ignore[arg-type]
         (fresh / "progress.json").write_text(json.dumps({"round": self.round, "seconds": self.seconds}))
@@ -221,13 +221,7 @@ class DecQN:
         tensors = load_file(found[0] / "state.safetensors")
         for prefix, module in (("network.", self.network), ("target.", self.target)):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, slot = key.split(".")
-                slots.setdefault(int(index), {})[slot] = value
-        state = self._optimizer.state_dict()
-        self._optimizer.load_state_dict({**state, "state": slots})
+        load_optimizer_tensors(self._optimizer, tensors, "optimizer.")
         assert self._replay is not None
         with np.load(found[0] / "replay.npz", allow_pickle=False) as arrays:
             self._replay.load_state(dict(arrays))
