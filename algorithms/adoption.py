@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 
 from spin_rl.algorithms.agent import AgentSpec, build_objective
 from spin_rl.algorithms.asm import ActionStructureModel
+from spin_rl.algorithms.asm_files import ASMShape
 from spin_rl.algorithms.checkpoints import save_agent_spec
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.policies import SlotPolicy
 from spin_rl.algorithms.pretrained import asm_identity, store_checkpoint
-from spin_rl.algorithms.pretraining import ASMConfig, ASMShape, Pretraining
+from spin_rl.algorithms.pretraining import ASMConfig, Pretraining
 from spin_rl.envs import Task, UserError, nvec_of
 from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore
 from spin_rl.platform.datasets import OfflineDataset

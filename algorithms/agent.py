@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.asm import TRUNK_SIZES, ActionStructureModel, ASMSizes
+from spin_rl.algorithms.asm_files import ASMShape
 from spin_rl.algorithms.batches import Batch, DeviceTransitions, draw_indices
 from spin_rl.algorithms.distillation import distill
 from spin_rl.algorithms.features import FeatureStorage, FeatureTable, make_table
 from spin_rl.algorithms.methods import Preset, get_method
 from spin_rl.algorithms.objectives import Info, Objective, ObjectiveSettings, get_objective
 from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
-from spin_rl.algorithms.pretraining import ASMShape
 from spin_rl.algorithms.sharing import Share
 from spin_rl.envs import UserError
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from spin_rl.algorithms.agent import AgentSpec, build_objective
 from spin_rl.algorithms.asm import ASMSizes
+from spin_rl.algorithms.asm_files import first_line
 from spin_rl.algorithms.masking import Masking
 from spin_rl.algorithms.methods import Preset
 from spin_rl.algorithms.objectives import Objective, get_objective
 from spin_rl.algorithms.policies import Policy
-from spin_rl.algorithms.pretraining import first_line
 from spin_rl.envs import UserError
 
 _PREFIX = "networks."

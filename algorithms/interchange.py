@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from spin_rl.algorithms.asm import ActionStructureModel
+from spin_rl.algorithms.asm_files import ASMShape
 from spin_rl.algorithms.layers import SubActionHeads
 from spin_rl.algorithms.policies import CachedPolicy, Policy, SlotPolicy
-from spin_rl.algorithms.pretraining import ASMShape
 from spin_rl.algorithms.published_layout import ASM, POLICY, Layout, Tensors, checked
 from spin_rl.algorithms.trunk import Block
 from spin_rl.envs import UserError

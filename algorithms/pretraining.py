@@ -4,16 +4,15 @@ Plain PyTorch without Ray. A run is a function of (settings, data): batches are 
 and dropout come from torch's generator, whose state is part of the training state.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from spin_rl.algorithms.action_modelling import (
     VariationalModelling,
 )
 from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.asm_files import save_asm
 from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
 from spin_rl.algorithms.masking import Masking, mask_actions, masked_cross_entropy
 from spin_rl.envs import UserError, unknown_name
@@ -241,49 +241,3 @@ def spread(rows: np.ndarray, limit: int) -> np.ndarray:
     if len(rows) <= limit:
         return rows
     return rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first; torch lists every tensor that does not fit."""
-    return str(error).partition("\n")[0].rstrip(":")
-
-
-def save_asm(model: ActionStructureModel, folder: Path) -> None:
-    """Write an action structure model: weights as safetensors, shape as JSON."""
-    shape = {"observation_size": model.observation_size, "nvec": model.nvec, "sizes": model.sizes.to_dict()}
-    save_file(model.state_dict(), folder / "model.safetensors")
-    (folder / "model.json").write_text(json.dumps(shape, indent=2))
-
-
-class ASMShape(NamedTuple):
-    """What an action structure model is built from."""
-
-    observation_size: int
-    nvec: tuple[int, ...]
-    sizes: ASMSizes
-
-
-def read_shape(folder: Path) -> ASMShape:
-    """The shape of the model in ``folder``; UserError where it holds none."""
-    try:
-        shape = json.loads((folder / "model.json").read_text())
-        return ASMShape(shape["observation_size"], tuple(shape["nvec"]), ASMSizes(**shape["sizes"]))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise _unreadable(folder, error) from error
-
-
-def load_asm(folder: Path) -> ActionStructureModel:
-    """Read what ``save_asm`` wrote; UserError where the folder holds no model."""
-    model = ActionStructureModel(*read_shape(folder))
-    try:
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise _unreadable(folder, error) from error
-    return model
-
-
-def _unreadable(folder: Path, error: Exception) -> UserError:
-    return UserError(
-        f"{folder} holds no action structure model that can be read ({first_line(error)}); "
-        "make one with 'spin-rl pretrain TASK LEVEL'."
-    )

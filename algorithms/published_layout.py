@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spin_rl.algorithms.asm import ASMSizes
-from spin_rl.algorithms.pretraining import ASMShape
+from spin_rl.algorithms.asm_files import ASMShape
 from spin_rl.envs import UserError
 
 Tensors = Mapping[str, Tensor]

@@ -7,9 +7,10 @@ from typing import Any
 
 from spin_rl.algorithms.agent import check_asm_data
 from spin_rl.algorithms.asm import TRUNK_SIZES
+from spin_rl.algorithms.asm_files import read_shape
 from spin_rl.algorithms.methods import get_method, get_preset
 from spin_rl.algorithms.pretrained import asm_identity
-from spin_rl.algorithms.pretraining import ASMConfig, read_shape
+from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.envs import UserError, get_task
 from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore, identity_key
 from spin_rl.platform.datasets import OfflineDataset

@@ -11,10 +11,10 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from spin_rl.algorithms.agent import AgentSpec, check_asm_data, check_asm_shape
+from spin_rl.algorithms.asm_files import read_shape
 from spin_rl.algorithms.features import FeatureStorage
 from spin_rl.algorithms.methods import Preset, get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
-from spin_rl.algorithms.pretraining import read_shape
 from spin_rl.algorithms.rllib.data import ArrowOfflineData
 from spin_rl.envs import Task, UserError, get_task, tasks, unknown_name
 from spin_rl.platform.asm_store import read_checkpoint

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from spin_rl.algorithms.acting import ActingPolicy
 from spin_rl.algorithms.agent import OfflineAgent, check_asm_data
+from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.batches import DeviceTransitions
 from spin_rl.algorithms.methods import get_method
-from spin_rl.algorithms.pretraining import load_asm
 from spin_rl.platform.asm_store import read_checkpoint
 from spin_rl.platform.datasets import open_dataset
 from spin_rl.platform.evaluation import evaluate

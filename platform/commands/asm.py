@@ -69,7 +69,7 @@ def show(checkpoint: Reference, storage: Storage = Path("results")) -> None:
     """Everything that is known about one model."""
     from dataclasses import asdict
 
-    from spin_rl.algorithms.pretraining import load_asm
+    from spin_rl.algorithms.asm_files import load_asm
 
     store = open_store(storage)
     found = store.find(checkpoint)
@@ -86,8 +86,8 @@ def show(checkpoint: Reference, storage: Storage = Path("results")) -> None:
 @app.command()
 def export(checkpoint: Reference, file: OutFile, storage: Storage = Path("results")) -> None:
     """Write a model as a state dict of the published layout."""
+    from spin_rl.algorithms.asm_files import load_asm
     from spin_rl.algorithms.interchange import export_asm
-    from spin_rl.algorithms.pretraining import load_asm
     from spin_rl.algorithms.state_dicts import write_state_dict
 
     model = load_asm(Path(open_store(storage).find(checkpoint).path))

@@ -33,7 +33,7 @@ def linear(
     """Linear probe: how well sub-actions are read from the frozen model's output tokens, on held-out episodes."""
     from dataclasses import asdict
 
-    from spin_rl.algorithms.pretraining import load_asm
+    from spin_rl.algorithms.asm_files import load_asm
     from spin_rl.algorithms.probes import linear_probe
 
     store = open_store(storage)
@@ -76,7 +76,7 @@ def attention(
     storage: Storage = Path("results"),
 ) -> None:
     """Draw where each sub-action's token looks, for each layer and head; prints the picture's path."""
-    from spin_rl.algorithms.pretraining import load_asm
+    from spin_rl.algorithms.asm_files import load_asm
     from spin_rl.algorithms.probes import attention_of_dataset
     from spin_rl.platform.attention_figure import attention_figure
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from spin_rl.algorithms.agent import OfflineAgent
+from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.batches import DeviceTransitions
 from spin_rl.algorithms.distillation import distill, student_loss
-from spin_rl.algorithms.pretraining import load_asm
 from tests.algorithms.toy_agent import assert_same_bits, make_agent
 
 CPU = torch.device("cpu")

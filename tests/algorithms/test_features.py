@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from spin_rl.algorithms.agent import OfflineAgent
+from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.batches import DeviceTransitions
 from spin_rl.algorithms.features import FeatureStorage, make_table
 from spin_rl.algorithms.objectives import BCQSettings
 from spin_rl.algorithms.policies import SlotPolicy
-from spin_rl.algorithms.pretraining import load_asm
 from spin_rl.envs import UserError
 from tests.algorithms.toy_agent import agent_spec, assert_same_bits, make_agent
 

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 from spin_rl.algorithms.adoption import adopt_asm, adopt_policy
 from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.checkpoints import load_policy
 from spin_rl.algorithms.interchange import export_asm, export_policy, import_asm, import_policy
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.policies import CachedPolicy, FactoredPolicy, SlotPolicy
-from spin_rl.algorithms.pretraining import ASMConfig, Pretraining, load_asm
+from spin_rl.algorithms.pretraining import ASMConfig, Pretraining
 from spin_rl.algorithms.state_dicts import read_state_dict, write_state_dict
 from spin_rl.envs import UserError, get_task
 from spin_rl.platform.asm_store import ASMStore, asm_root

@@ -7,11 +7,11 @@ from safetensors.torch import load_file, save_file
 
 from spin_rl.algorithms.acting import ActingPolicy
 from spin_rl.algorithms.agent import AgentSpec, OfflineAgent, build_objective
+from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.batches import DeviceTransitions
 from spin_rl.algorithms.checkpoints import load_objective, save_agent_spec
 from spin_rl.algorithms.methods import METHODS, get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
-from spin_rl.algorithms.pretraining import load_asm
 from spin_rl.algorithms.rllib.config import check_trial, parse_settings
 from spin_rl.envs import UserError
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from spin_rl.algorithms import probes
 from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.pretraining import load_asm, split_by_episode
+from spin_rl.algorithms.asm_files import load_asm
+from spin_rl.algorithms.pretraining import split_by_episode
 from spin_rl.algorithms.probes import attention_maps, attention_of_dataset, linear_probe
 from spin_rl.envs import UserError
 from spin_rl.platform.attention_figure import attention_figure

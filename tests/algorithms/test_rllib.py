@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 
 from spin_rl.algorithms.acting import ActingPolicy
 from spin_rl.algorithms.agent import OfflineAgent
+from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.batches import DeviceTransitions
 from spin_rl.algorithms.checkpoints import load_policy
 from spin_rl.algorithms.methods import get_method, get_preset
 from spin_rl.algorithms.pretrained import ensure_asm
-from spin_rl.algorithms.pretraining import ASMConfig, load_asm
+from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, OfflineConfig, SPINConfig, register_algorithms
 from spin_rl.envs import get_task
 from spin_rl.platform.asm_store import ASMStore

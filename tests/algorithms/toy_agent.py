@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
+from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.batches import Batch
 from spin_rl.algorithms.methods import get_method, get_preset
 from spin_rl.algorithms.objectives import IQLSettings
-from spin_rl.algorithms.pretraining import load_asm
 
 OBSERVATION, NVEC = 3, (3, 2, 4)
 
