@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from spin_rl.algorithms.objectives.awac import AWAC, AWACSettings
-from spin_rl.algorithms.objectives.base import Objective, ObjectiveSettings
+from spin_rl.algorithms.objectives.base import Info, Objective, ObjectiveSettings
 from spin_rl.algorithms.objectives.bcq import BCQ, BCQSettings
 from spin_rl.algorithms.objectives.iql import IQL, IQLSettings
 from spin_rl.envs import unknown_name
@@ -26,6 +26,7 @@ __all__ = [
     "AWACSettings",
     "BCQSettings",
     "IQLSettings",
+    "Info",
     "Objective",
     "ObjectiveSettings",
     "get_objective",

@@ -10,7 +10,6 @@ from spin_rl.algorithms.batches import Batch
 from spin_rl.algorithms.critics import FactoredCritic, ValueNetwork
 from spin_rl.algorithms.freezing import trainable
 from spin_rl.algorithms.objectives.base import (
-    GradientStep,
     Info,
     Objective,
     ObjectiveSettings,
@@ -34,6 +33,7 @@ class AWACSettings(ObjectiveSettings):
     value_samples: int = 4  # K joint actions of a policy that does not factorise
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.temperature <= 0 or self.value_samples < 1:
             raise UserError(
                 f"temperature={self.temperature} must be positive and value_samples={self.value_samples} at least 1."
@@ -57,11 +57,10 @@ class AWAC(Objective):
         self._value_target = Target(self.value, self.target_value, settings.target_rate)
 
     def make_optimizers(self) -> None:
-        rate = self.settings.learning_rate
         self.optimizers = {
-            "critic": GradientStep(self.critic.parameters(), rate),
-            "actor": GradientStep(trainable(self.policy), rate, self.policy.own_rates()),
-            "value": GradientStep(self.value.parameters(), rate),
+            "critic": self.gradient_step(self.critic.parameters()),
+            "actor": self.gradient_step(trainable(self.policy)),
+            "value": self.gradient_step(self.value.parameters()),
         }
 
     def update(self, batch: Batch) -> Info:

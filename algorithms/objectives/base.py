@@ -1,16 +1,18 @@
 """What objectives share: settings, optimiser steps, target networks, acting, and the loss of the critics."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from spin_rl.algorithms.batches import Batch
 from spin_rl.algorithms.critics import FactoredCritic
+from spin_rl.algorithms.gradient_step import DECAYS, GradientStep
 from spin_rl.algorithms.policies import Policy
+from spin_rl.envs import UserError, unknown_name
 
 Info = dict[str, Tensor]
 """Detached scalars by metric name; reading them would synchronise the device, so that is left to the caller."""
@@ -18,15 +20,40 @@ Info = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """Settings of every objective (SPEC.md section 4)."""
+    """Settings of every objective (SPEC.md section 4).
+
+    Attributes:
+        learning_rate: of the first update.
+        lr_decay: how it falls to 0 over ``lr_decay_updates``: ``linear`` or ``cosine``; ``constant`` does not.
+        gradient_clip: largest norm of all gradients of a network (policy, critics or value) together; None: no limit.
+    """
 
     name: ClassVar[str]
 
     learning_rate: float = 3e-4
+    lr_decay: str = "constant"
+    lr_decay_updates: int | None = None
+    gradient_clip: float | None = None
     gamma: float = 0.99
     target_rate: float = 0.005
     critic_width: int = 256
     critics: int = 2
+
+    def __post_init__(self) -> None:
+        if self.lr_decay not in DECAYS:
+            raise unknown_name("decay of the learning rate", self.lr_decay, DECAYS)
+        if self.lr_decay != "constant" and (self.lr_decay_updates is None or self.lr_decay_updates < 1):
+            raise UserError(
+                f"lr_decay={self.lr_decay} lets the learning rate fall to 0, lr_decay_updates={self.lr_decay_updates} "
+                "does not say over how many updates: give their number, or lr_decay=constant."
+            )
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise UserError(f"gradient_clip={self.gradient_clip} is not positive; null leaves gradients as they are.")
+
+    def rate_share(self, updates: int) -> float:
+        """Share of the learning rate that an update after ``updates`` others is made with."""
+        done = min(updates / self.lr_decay_updates, 1.0) if self.lr_decay_updates else 0.0
+        return DECAYS[self.lr_decay](done)
 
 
 class Objective(nn.Module):
@@ -52,6 +79,16 @@ class Objective(nn.Module):
         """To be called once the modules lie on their device."""
         raise NotImplementedError
 
+    def gradient_step(self, *networks: Iterable[nn.Parameter]) -> GradientStep:
+        """An optimiser of ``networks``, as the settings and the policy want it."""
+        settings = self.settings
+        return GradientStep(
+            *networks,
+            learning_rate=settings.learning_rate,
+            own_rates=self.policy.own_rates(),
+            clip=settings.gradient_clip,
+        )
+
     def update(self, batch: Batch) -> Info:
         """One update, in the order of SPEC.md section 4."""
         raise NotImplementedError
@@ -69,39 +106,6 @@ class Objective(nn.Module):
             sample: sample from the policy; greedy otherwise.
         """
         return self.policy.decide(observation, uniforms, sample=sample)
-
-
-class GradientStep:
-    """One fused Adam over some parameters."""
-
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter],
-        learning_rate: float,
-        own_rates: Mapping[nn.Parameter, float] | None = None,
-    ) -> None:
-        """
-        Args:
-            parameters: what is trained.
-            learning_rate: of all of them but
-            own_rates: those that have a rate of their own.
-        """
-        own_rates = own_rates or {}
-        groups: dict[float, list[nn.Parameter]] = {}
-        for parameter in parameters:
-            groups.setdefault(own_rates.get(parameter, learning_rate), []).append(parameter)
-        grouped: list[dict[str, Any]] = [{"params": members, "lr": rate} for rate, members in groups.items()]
-        self.optimizer = torch.optim.Adam(grouped, learning_rate, fused=True)
-        self.average_gradients: Callable[[Sequence[nn.Parameter]], None] | None = None
-        """Where several learners share a minibatch; called before gradients are clipped."""
-        self._parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-
-    def __call__(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad()
-        loss.backward()
-        if self.average_gradients:
-            self.average_gradients(self._parameters)
-        self.optimizer.step()
 
 
 class Target:

@@ -13,7 +13,6 @@ from torch import Tensor
 from spin_rl.algorithms.batches import Batch
 from spin_rl.algorithms.freezing import trainable
 from spin_rl.algorithms.objectives.base import (
-    GradientStep,
     Info,
     Objective,
     ObjectiveSettings,
@@ -37,6 +36,7 @@ class BCQSettings(ObjectiveSettings):
     candidates: int = 10  # K joint actions of a policy that does not factorise
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.threshold <= 1 or self.candidates < 1:
             raise UserError(
                 f"threshold={self.threshold} must lie in (0, 1] and candidates={self.candidates} be at least 1."
@@ -61,10 +61,9 @@ class BCQ(Objective):
         self._target = Target(self.critic, self.target_critic, settings.target_rate)
 
     def make_optimizers(self) -> None:
-        rate = self.settings.learning_rate
         self.optimizers = {
-            "actor": GradientStep(trainable(self.policy), rate, self.policy.own_rates()),
-            "critic": GradientStep(self.critic.parameters(), rate),
+            "actor": self.gradient_step(trainable(self.policy)),
+            "critic": self.gradient_step(self.critic.parameters()),
         }
 
     def update(self, batch: Batch) -> Info:

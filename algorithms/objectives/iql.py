@@ -8,7 +8,7 @@ from torch import Tensor
 from spin_rl.algorithms.batches import Batch
 from spin_rl.algorithms.critics import ValueNetwork
 from spin_rl.algorithms.freezing import trainable
-from spin_rl.algorithms.objectives.base import GradientStep, Info, Objective, ObjectiveSettings, Target, critic_loss
+from spin_rl.algorithms.objectives.base import Info, Objective, ObjectiveSettings, Target, critic_loss
 from spin_rl.algorithms.policies import Policy
 from spin_rl.envs import UserError
 
@@ -24,6 +24,7 @@ class IQLSettings(ObjectiveSettings):
     weight_cap: float = 100.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.expectile < 1:
             raise UserError(f"expectile={self.expectile} does not lie between 0 and 1.")
 
@@ -40,13 +41,10 @@ class IQL(Objective):
         self._target = Target(self.critic, self.target_critic, settings.target_rate)
 
     def make_optimizers(self) -> None:
-        rate = self.settings.learning_rate
         self.optimizers = {
-            "value": GradientStep(self.value.parameters(), rate),
+            "value": self.gradient_step(self.value.parameters()),
             # the actor's loss does not touch the critic nor the critic's the actor: one backward, one fused step
-            "critic_and_actor": GradientStep(
-                [*self.critic.parameters(), *trainable(self.policy)], rate, self.policy.own_rates()
-            ),
+            "critic_and_actor": self.gradient_step(self.critic.parameters(), trainable(self.policy)),
         }
 
     def update(self, batch: Batch) -> Info:

@@ -1,0 +1,61 @@
+"""One optimiser's step: backward, the mean over learners, clipping, a fused Adam; and how its learning rate decays."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+DECAYS: Mapping[str, Callable[[float], float]] = {
+    "constant": lambda _: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
+"""Share of the learning rate that is left after a share ``done`` of the updates."""
+
+
+class GradientStep:
+    """One fused Adam over the parameters of some networks."""
+
+    def __init__(
+        self,
+        *networks: Iterable[nn.Parameter],
+        learning_rate: float,
+        own_rates: Mapping[nn.Parameter, float] | None = None,
+        clip: float | None = None,
+    ) -> None:
+        """
+        Args:
+            networks: what is trained; the gradients of each are clipped by themselves.
+            learning_rate: of all parameters but
+            own_rates: those that have a rate of their own.
+            clip: largest norm of all gradients of a network together; None leaves them as they are.
+        """
+        self._networks = [list(network) for network in networks]
+        self._parameters = [parameter for network in self._networks for parameter in network]
+        self._clip = clip
+        self.average_gradients: Callable[[Sequence[nn.Parameter]], None] | None = None
+        """Where several learners share a minibatch; called before gradients are clipped."""
+        own_rates = own_rates or {}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in self._parameters:
+            groups.setdefault(own_rates.get(parameter, learning_rate), []).append(parameter)
+        grouped: list[dict[str, Any]] = [{"params": members, "lr": rate} for rate, members in groups.items()]
+        self.optimizer = torch.optim.Adam(grouped, learning_rate, fused=True)
+        self._rates = list(groups)
+
+    def __call__(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.average_gradients:
+            self.average_gradients(self._parameters)
+        if self._clip is not None:
+            for network in self._networks:
+                nn.utils.clip_grad_norm_(network, self._clip)
+        self.optimizer.step()
+
+    def scale_rates(self, share: float) -> None:
+        """Use this share of each learning rate from here on."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = share * rate
