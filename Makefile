@@ -49,7 +49,7 @@ bench: setup  ## run the benchmarks and print their numbers
 
 pins: setup  ## resolve pyproject.toml's ranges anew and write requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --upgrade --quiet \
-		--annotation-style line --custom-compile-command "make pins" --output-file requirements.txt
+		--annotation-style line --no-emit-package pip --custom-compile-command "make pins" --output-file requirements.txt
 
 clean:  ## delete .venv, caches and build products; results and data stay
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
