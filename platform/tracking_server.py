@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.tracking_store import artifact_folder, default_tracking_uri, sqlite_file
+from spin_rl.platform.tracking_store import VIEW, artifact_folder, default_tracking_uri, has_view, sqlite_file
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120.0
@@ -90,10 +90,11 @@ def _runs_page(url: str) -> str:
     request.add_header("Content-Type", "application/json")
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
-            experiment = json.load(answer)["experiments"][0]["experiment_id"]
+            experiment = json.load(answer)["experiments"][0]
     except (OSError, ValueError, LookupError):
         return url
-    return f"{url}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    page = f"{url}/#/experiments/{experiment['experiment_id']}/runs?workflowType=machine_learning"
+    return f"{page}&viewStateShareKey={VIEW}" if has_view(experiment.get("tags", [])) else page
 
 
 def serve(storage: str | None, tracking_uri: str | None, port: int, console: Console) -> None:

@@ -136,6 +136,7 @@ def test_ui_serves_the_store_on_loopback_and_ends_with_its_server(sweep: Path) -
         line = next(line for line in ui.stdout if "http" in line)
         address = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
         assert "/#/experiments/" in address
+        assert "viewStateShareKey=spin-rl" in address  # the view that shows returns, which the experiment carries
         with urllib.request.urlopen(address.split("/#")[0], timeout=30) as page:
             assert b"MLflow" in page.read()
     finally:
