@@ -5,7 +5,7 @@ sub-actions, Polyak-averaged target network, epsilon-greedy exploration.
 """
 
 import json
-import shutil
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -45,7 +45,6 @@ class DecQNConfig:
     capacity: int = 1_000_000  # environment steps held in the replay memory
     evaluation_rounds: int = 2
     evaluation_episodes: int = 10
-    checkpoint_rounds: int = 10
     bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
 
 
@@ -62,7 +61,12 @@ class Evaluation:
 
 
 class DecQN:
-    """A behaviour training in ``folder``: its curve, a snapshot per evaluation, and a checkpoint to go on from."""
+    """A behaviour training in ``folder``: its curve, a snapshot per evaluation, and a checkpoint to go on from.
+
+    checkpoint/progress.json             the round that the checkpoint is of, written last
+    checkpoint/state-<round>.safetensors networks and optimiser
+    checkpoint/replay/<round>.npz        each round held in the replay memory, written once
+    """
 
     def __init__(self, task: Task, config: DecQNConfig, folder: Path) -> None:
         self.task, self.config, self.folder = task, config, folder
@@ -79,6 +83,7 @@ class DecQN:
         self._replay: RoundReplay | None = None
         self.round = 0
         self.seconds = 0.0
+        self._kept = 0  # rounds whose data the checkpoint holds
         folder.mkdir(parents=True, exist_ok=True)
         self._check_settings()
 
@@ -87,8 +92,13 @@ class DecQN:
         """Environment steps so far."""
         return self.round * self.config.envs * self._episode_steps
 
-    def train(self, steps: int, on_step: Callable[[int], None] | None = None) -> Iterator[Evaluation]:
-        """Go on until ``steps`` environment steps are made; yields a point of the curve at each evaluation."""
+    def train(
+        self, steps: int, on_step: Callable[[int], None] | None = None, checkpoint_seconds: float = 60.0
+    ) -> Iterator[Evaluation]:
+        """Go on until ``steps`` environment steps are made; yields a point of the curve at each evaluation.
+
+        A checkpoint is written at the end of a round, once ``checkpoint_seconds`` have passed since the last one.
+        """
         config = self.config
         if self._replay is None:
             rounds = max(2, config.capacity // (config.envs * self._episode_steps))
@@ -96,6 +106,7 @@ class DecQN:
                 rounds, config.envs, self._episode_steps, self._observation_size, len(self._nvec)
             )
             self._restore()
+        checkpointed = time.perf_counter()
         while self.step < steps:
             started = time.perf_counter()
             loss, epsilon = self._run_round(self._replay, on_step)
@@ -103,8 +114,9 @@ class DecQN:
             self.seconds += time.perf_counter() - started
             if self.round % config.evaluation_rounds == 0 or self.step >= steps:
                 yield self._evaluate(loss, epsilon)
-            if self.round % config.checkpoint_rounds == 0 or self.step >= steps:
+            if time.perf_counter() - checkpointed >= checkpoint_seconds or self.step >= steps:
                 self._checkpoint(self._replay)
+                checkpointed = time.perf_counter()
 
     def _run_round(self, replay: RoundReplay, on_step: Callable[[int], None] | None) -> tuple[float, float]:
         """One episode of every environment, with its updates; all randomness is a function of (seed, round)."""
@@ -191,8 +203,8 @@ class DecQN:
     def _check_settings(self) -> None:
         path = self.folder / "config.json"
         settings = {"task": self.task.name, "bins": self.task.bins, **asdict(self.config)}
-        if path.exists() and (found := json.loads(path.read_text())) != settings:
-            differing = sorted(key for key in settings if found.get(key) != settings[key])
+        found = json.loads(path.read_text()) if path.exists() else settings
+        if differing := sorted(key for key in settings if found.get(key) != settings[key]):
             raise UserError(
                 f"{self.folder} holds a behaviour training with other settings ({', '.join(differing)}); "
                 "name another folder or delete it."
@@ -200,34 +212,58 @@ class DecQN:
         path.write_text(json.dumps(settings, indent=2))
 
     def _checkpoint(self, replay: RoundReplay) -> None:
-        """Write the state beside the old one and swap the two, so that a kill leaves a whole one."""
-        fresh, current = self.folder / "checkpoint.new", self.folder / "checkpoint"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir()
+        """Write what is new beside the old; progress.json, replaced at once, says which of it counts."""
+        folder = self.folder / "checkpoint"
+        (folder / "replay").mkdir(parents=True, exist_ok=True)
+        for number, arrays in replay.held().items():
+            path = folder / "replay" / f"{number:06d}.npz"
+            if number >= self._kept:  # what lies there under such a number is of a sitting that was killed
+                np.savez(_unfinished(path), **arrays)  # type: ignore[arg-type]
+                _finish(path)
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"target.{key}": value for key, value in self.target.state_dict().items()}
         tensors |= optimizer_tensors(self._optimizer, "optimizer.")
-        save_file(tensors, fresh / "state.safetensors")
-        np.savez(fresh / "replay.npz", **replay.state())  # type: ignore[arg-type]
-        (fresh / "progress.json").write_text(json.dumps({"round": self.round, "seconds": self.seconds}))
-        shutil.rmtree(current, ignore_errors=True)
-        fresh.rename(current)
+        state, progress = folder / f"state-{self.round:06d}.safetensors", folder / "progress.json"
+        save_file(tensors, _unfinished(state))
+        _finish(state)
+        _unfinished(progress).write_text(json.dumps({"round": self.round, "seconds": self.seconds}))
+        _finish(progress)
+        self._kept = self.round
+        for path in folder.glob("state-*.safetensors"):
+            if path != state:
+                path.unlink()
+        oldest = min(replay.held())
+        for path in (folder / "replay").glob("[0-9]*.npz"):
+            if int(path.stem) < oldest:
+                path.unlink()
 
     def _restore(self) -> None:
-        found = [path for name in ("checkpoint", "checkpoint.new") if (path := self.folder / name).is_dir()]
-        found = [path for path in found if (path / "progress.json").exists()]
-        if not found:
+        folder = self.folder / "checkpoint"
+        if not (folder / "progress.json").exists():
             return
-        tensors = load_file(found[0] / "state.safetensors")
+        progress = json.loads((folder / "progress.json").read_text())
+        self.round, self.seconds = progress["round"], progress["seconds"]
+        tensors = load_file(folder / f"state-{self.round:06d}.safetensors")
         for prefix, module in (("network.", self.network), ("target.", self.target)):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         load_optimizer_tensors(self._optimizer, tensors, "optimizer.")
         assert self._replay is not None
-        with np.load(found[0] / "replay.npz", allow_pickle=False) as arrays:
-            self._replay.load_state(dict(arrays))
-        progress = json.loads((found[0] / "progress.json").read_text())
-        self.round, self.seconds = progress["round"], progress["seconds"]
+        for number in range(max(0, self.round - self._replay.capacity), self.round):
+            with np.load(folder / "replay" / f"{number:06d}.npz", allow_pickle=False) as arrays:
+                self._replay.put(number, dict(arrays))
+        self._kept = self.round
         curve = self.folder / "curve.jsonl"  # points after the checkpoint are made again
         if curve.exists():
             kept = [line for line in curve.read_text().splitlines() if json.loads(line)["step"] <= self.step]
             curve.write_text("".join(line + "\n" for line in kept))
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"new-{path.name}")
+
+
+def _finish(path: Path) -> None:
+    """Give a file that is written its name, once it is on the disk."""
+    with _unfinished(path).open("rb") as file:
+        os.fsync(file.fileno())
+    _unfinished(path).replace(path)

@@ -65,21 +65,27 @@ class RoundReplay:
     def _slot(self) -> int:
         return (self.rounds - 1) % len(self.rewards)
 
-    def state(self) -> dict[str, NDArray[np.generic]]:
-        """The rounds held, as arrays; to be called between rounds."""
-        held = min(self.rounds, len(self.rewards))
+    @property
+    def capacity(self) -> int:
+        """Rounds that the memory holds at most."""
+        return len(self.rewards)
+
+    def held(self) -> dict[int, dict[str, NDArray[np.generic]]]:
+        """The rounds held by number, as views; to be called between rounds."""
+        first = max(0, self.rounds - self.capacity)
         return {
-            "observations": self.observations[:held],
-            "actions": self.actions[:held],
-            "rewards": self.rewards[:held],
-            "rounds": np.array(self.rounds),
+            number: {
+                "observations": self.observations[number % self.capacity],
+                "actions": self.actions[number % self.capacity],
+                "rewards": self.rewards[number % self.capacity],
+            }
+            for number in range(first, self.rounds)
         }
 
-    def load_state(self, state: dict[str, NDArray[np.generic]]) -> None:
-        """Take back what ``state`` gave."""
-        held = len(state["rewards"])
-        self.observations[:held] = state["observations"]
-        self.actions[:held] = state["actions"]
-        self.rewards[:held] = state["rewards"]
-        self.rounds = int(state["rounds"])
+    def put(self, number: int, arrays: dict[str, NDArray[np.generic]]) -> None:
+        """Take back what ``held`` gave; rounds come in order, and the last is the newest one."""
+        slot = number % self.capacity
+        self.observations[slot], self.actions[slot] = arrays["observations"], arrays["actions"]
+        self.rewards[slot] = arrays["rewards"]
+        self.rounds = number + 1
         self.filled = self.rewards.shape[1]

@@ -21,8 +21,8 @@ from tests.toy import toy_task
 
 TASK = toy_task(steps=20, terminates=False)
 TINY = DecQNConfig(
-    envs=2, width=8, batch_size=8, steps_per_update=1, warmup_steps=40, epsilon_steps=200, capacity=200,
-    evaluation_rounds=1, evaluation_episodes=3, checkpoint_rounds=2, bfloat16=False,
+    envs=2, width=8, batch_size=8, steps_per_update=1, warmup_steps=40, epsilon_steps=200, capacity=120,
+    evaluation_rounds=1, evaluation_episodes=3, bfloat16=False,
 )  # fmt: skip
 
 
@@ -69,12 +69,12 @@ def train(folder: Path, steps: int) -> DecQN:
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
-    """Killed in its sixth round; the checkpoint is of its fourth."""
+    """Killed after its fifth round; the checkpoint is of its fourth, and only the last rounds fit into the memory."""
     script = (
         "import os; from pathlib import Path; from tests.envs.test_behaviour import *\n"
         "torch.set_num_threads(1)\n"
         "trainer = DecQN(TASK, TINY, Path(os.environ['FOLDER']))\n"
-        "for point in trainer.train(400): os.kill(os.getpid(), 9) if trainer.round == 5 else None"
+        "for point in trainer.train(400, checkpoint_seconds=0): os.kill(os.getpid(), 9) if trainer.round == 5 else None"
     )
     environment = os.environ | {"FOLDER": str(tmp_path / "killed")}
     repository = Path(__file__).parents[2]
