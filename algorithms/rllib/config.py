@@ -307,7 +307,7 @@ _SETTINGS = (
     "device",
 )
 NETWORK_SETTINGS = tuple(field.name for field in fields(Preset) if field.name not in ("asm", "masking"))
-_FREE_SETTINGS = (
+FREE_SETTINGS = (
     "lr",
     "gamma",
     "train_batch_size_per_learner",
@@ -355,8 +355,8 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
         name, found, text = assignment.partition("=")
         if not found:
             raise UserError(f"'{assignment}' sets nothing; write NAME=VALUE.")
-        if name not in (*_FREE_SETTINGS, *NETWORK_SETTINGS):
-            raise unknown_name("setting", name, (*_FREE_SETTINGS, *NETWORK_SETTINGS))
+        if name not in (*FREE_SETTINGS, *NETWORK_SETTINGS):
+            raise unknown_name("setting", name, (*FREE_SETTINGS, *NETWORK_SETTINGS))
         try:
             settings[name] = json.loads(text)
         except ValueError:
