@@ -6,7 +6,7 @@ import sys
 import typer
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.commands import asm, data, doctor, probe, report, run
+from spin_rl.platform.commands import asm, data, doctor, pretrain, probe, report, run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,7 +16,7 @@ app = typer.Typer(
 )
 app.command()(run.quickstart)
 app.add_typer(data.app, name="data")
-app.command()(run.pretrain)
+app.command()(pretrain.pretrain)
 app.add_typer(asm.app, name="asm")
 app.add_typer(asm.policy_app, name="policy")
 app.add_typer(probe.app, name="probe")

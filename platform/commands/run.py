@@ -5,42 +5,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spin_rl.platform.commands.options import (
+    ASMObjective,
+    Bins,
+    FullyMasked,
+    LevelName,
+    Masking,
+    MaskingRate,
+    MaskingSplit,
+    Precision,
+    Preset,
+    Root,
+    Storage,
+    TaskName,
+)
 from spin_rl.platform.ray_session import ray_session  # here: it makes settings that Ray reads when it is imported
 
 if TYPE_CHECKING:
-    from spin_rl.algorithms.masking import Masking as MaskingSettings
-    from spin_rl.algorithms.pretraining import ASMConfig
     from spin_rl.sweeps.plan import SweepPlan
 
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Task, such as cheetah-run.")]
-LevelName = Annotated[str, typer.Argument(metavar="LEVEL", help="Level of the dataset, such as medium-expert.")]
-Bins = Annotated[int, typer.Option(help="Choices per action dimension.")]
-Preset = Annotated[str, typer.Option(help="Sizes of the networks: paper, small or tiny.")]
-Root = Annotated[str, typer.Option("--root", help="Where datasets lie.", envvar="SPIN_RL_DATA")]
-Storage = Annotated[Path, typer.Option(help="Where results lie.", envvar="SPIN_RL_STORAGE")]
 Tracking = Annotated[
     str | None,
     typer.Option(help="MLflow's store; a SQLite file in the storage by default.", envvar="MLFLOW_TRACKING_URI"),
 ]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; give it once for each.")]
-Masking = Annotated[
-    str,
-    typer.Option(help="fixed: one rate for all samples, as published; variable: a rate of its own for every sample."),
-]
-MaskingRate = Annotated[float, typer.Option(help="Share of the sub-actions that fixed masking hides.")]
-MaskingSplit = Annotated[
-    tuple[float, float],
-    typer.Option(
-        metavar="MASK RANDOM",
-        help="With fixed masking: of the hidden, the share shown as the mask and that shown as a random choice.",
-    ),
-]
-FullyMasked = Annotated[float, typer.Option(help="With variable masking: share of the samples that is hidden wholly.")]
-ASMObjective = Annotated[
-    str,
-    typer.Option(help="Pretraining: mam (masked, the published one), vam (variational) or cam (contrastive)."),
-]
-Precision = Annotated[str, typer.Option(help="Precision of pretraining: float32 or bfloat16.")]
 
 
 def quickstart(
@@ -79,68 +67,6 @@ def quickstart(
         _run_and_report(plan, storage, tracking_uri)
 
 
-def pretrain(
-    task: TaskName,
-    level: LevelName,
-    steps: Annotated[
-        list[int] | None, typer.Option(help="Steps to keep a checkpoint at; give it once for each.", min=0)
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Instead of --steps: the last epoch.", min=0)] = None,
-    bins: Bins = 3,
-    preset: Preset = "small",
-    asm_objective: ASMObjective = "mam",
-    masking: Masking = "variable",
-    masking_rate: MaskingRate = 0.15,
-    masking_split: MaskingSplit = (0.8, 0.1),
-    fully_masked: FullyMasked = 0.2,
-    precision: Precision = "float32",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
-    threads: Annotated[
-        int, typer.Option(help="CPU threads; their number decides how sums are rounded, so sweeps use one.", min=1)
-    ] = 1,
-    root: Root = "data",
-    storage: Storage = Path("results"),
-) -> None:
-    """Pretrain an action structure model into the store, or find it there; prints the checkpoint's folder."""
-    import torch
-    from rich.console import Console
-
-    from spin_rl.algorithms.pretrained import ensure_asm
-    from spin_rl.platform.asm_store import ASMStore, asm_root
-    from spin_rl.platform.commands.data import progress_bar
-    from spin_rl.platform.datasets import open_dataset
-
-    console = Console()
-    torch.set_num_threads(threads)
-    dataset = open_dataset(task, level, bins=bins, root=root)
-    hidden = _masking(masking, masking_rate, masking_split, fully_masked)
-    config = _asm_config(preset, asm_objective, hidden, precision, seed)
-    wanted = steps or [5000]
-    if epochs is not None:
-        wanted = [epochs * -(-len(dataset) // config.batch_size)]
-    with progress_bar() as progress:
-        bar = progress.add_task("pretraining", total=max(wanted))
-        checkpoints = ensure_asm(
-            ASMStore(asm_root(storage.absolute())),
-            dataset,
-            config,
-            wanted,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            on_step=lambda step, loss: progress.update(
-                bar, completed=step, description=f"pretraining, loss {loss:.3f}"
-            ),
-        )
-        progress.update(bar, completed=max(wanted))
-    for checkpoint in checkpoints:
-        console.print(
-            f"step {checkpoint.step}: held-out loss {checkpoint.validation_loss:.3f}, accuracy "
-            f"{checkpoint.validation_accuracy:.1%}; fully masked {checkpoint.full_loss:.3f}, "
-            f"{checkpoint.full_accuracy:.1%}; {config.objective} {checkpoint.objective_loss or float('nan'):.3f}; "
-            f"{checkpoint.pretrain_seconds:.0f} s"
-        )
-        console.print(checkpoint.path, soft_wrap=True)
-
-
 def train(
     algorithm: Annotated[
         str,
@@ -177,13 +103,14 @@ def train(
     """Train a policy offline, once for each seed; pretrains what it needs. The same command again goes on."""
     from spin_rl.algorithms.rllib.config import check_trial, parse_settings
     from spin_rl.platform.asm_store import ASMStore, asm_root, identity_key
+    from spin_rl.platform.commands.pretrain import asm_config, masking_of
     from spin_rl.platform.datasets import open_dataset
     from spin_rl.sweeps.plan import methods_plan, with_asm
 
     given = parse_settings(settings or ())
     check_trial({"algorithm": algorithm, "objective": objective, "preset": preset, "asm": asm, **given})
     root, storage = str(Path(root).absolute()), storage.absolute()
-    hidden = _masking(masking, masking_rate, masking_split, fully_masked)
+    hidden = masking_of(masking, masking_rate, masking_split, fully_masked)
     plan = methods_plan(
         name=name or algorithm,
         description=f"{algorithm} with {objective} on {task} {level}.",
@@ -192,7 +119,7 @@ def train(
         dataset=open_dataset(task, level, bins=bins, root=root),
         root=root,
         asm_root=asm_root(storage),
-        asm_configs={number: _asm_config(preset, asm_objective, hidden, precision, number) for number in seed or [0]},
+        asm_configs={number: asm_config(preset, asm_objective, hidden, precision, number) for number in seed or [0]},
         preset=preset,
         updates=updates,
         evaluate_every=evaluate_every,
@@ -255,23 +182,6 @@ def console_track(items: list[Any], console: Any) -> Any:
     from rich.progress import track
 
     return track(items, "evaluating", console=console, transient=True)
-
-
-def _masking(kind: str, rate: float, split: tuple[float, float], fully_masked: float) -> "MaskingSettings":
-    from spin_rl.algorithms.masking import Masking as MaskingSettings
-    from spin_rl.envs import unknown_name
-
-    if kind not in ("fixed", "variable"):
-        raise unknown_name("masking", kind, ("fixed", "variable"))
-    mask, randomise = split
-    return MaskingSettings(rate, mask, randomise, variable=kind == "variable", fully_masked=fully_masked)
-
-
-def _asm_config(preset: str, objective: str, masking: "MaskingSettings", precision: str, seed: int) -> "ASMConfig":
-    from spin_rl.algorithms.methods import get_preset
-    from spin_rl.algorithms.pretraining import ASMConfig
-
-    return ASMConfig(sizes=get_preset(preset).asm, objective=objective, masking=masking, precision=precision, seed=seed)
 
 
 def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) -> None:

@@ -1,0 +1,104 @@
+"""``spin-rl pretrain``: action structure models into the store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spin_rl.platform.commands.options import (
+    ASMObjective,
+    Bins,
+    FullyMasked,
+    LevelName,
+    Masking,
+    MaskingRate,
+    MaskingSplit,
+    Precision,
+    Preset,
+    Root,
+    Storage,
+    TaskName,
+)
+
+if TYPE_CHECKING:
+    from spin_rl.algorithms.masking import Masking as MaskingSettings
+    from spin_rl.algorithms.pretraining import ASMConfig
+
+
+def pretrain(
+    task: TaskName,
+    level: LevelName,
+    steps: Annotated[
+        list[int] | None, typer.Option(help="Steps to keep a checkpoint at; give it once for each.", min=0)
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Instead of --steps: the last epoch.", min=0)] = None,
+    bins: Bins = 3,
+    preset: Preset = "small",
+    asm_objective: ASMObjective = "mam",
+    masking: Masking = "variable",
+    masking_rate: MaskingRate = 0.15,
+    masking_split: MaskingSplit = (0.8, 0.1),
+    fully_masked: FullyMasked = 0.2,
+    precision: Precision = "float32",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads; their number decides how sums are rounded, so sweeps use one.", min=1)
+    ] = 1,
+    root: Root = "data",
+    storage: Storage = Path("results"),
+) -> None:
+    """Pretrain an action structure model into the store, or find it there; prints the checkpoint's folder."""
+    import torch
+    from rich.console import Console
+
+    from spin_rl.algorithms.pretrained import ensure_asm
+    from spin_rl.platform.asm_store import ASMStore, asm_root
+    from spin_rl.platform.commands.data import progress_bar
+    from spin_rl.platform.datasets import open_dataset
+
+    console = Console()
+    torch.set_num_threads(threads)
+    dataset = open_dataset(task, level, bins=bins, root=root)
+    hidden = masking_of(masking, masking_rate, masking_split, fully_masked)
+    config = asm_config(preset, asm_objective, hidden, precision, seed)
+    wanted = steps or [5000]
+    if epochs is not None:
+        wanted = [epochs * -(-len(dataset) // config.batch_size)]
+    with progress_bar() as progress:
+        bar = progress.add_task("pretraining", total=max(wanted))
+        checkpoints = ensure_asm(
+            ASMStore(asm_root(storage.absolute())),
+            dataset,
+            config,
+            wanted,
+            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            on_step=lambda step, loss: progress.update(
+                bar, completed=step, description=f"pretraining, loss {loss:.3f}"
+            ),
+        )
+        progress.update(bar, completed=max(wanted))
+    for checkpoint in checkpoints:
+        console.print(
+            f"step {checkpoint.step}: held-out loss {checkpoint.validation_loss:.3f}, accuracy "
+            f"{checkpoint.validation_accuracy:.1%}; fully masked {checkpoint.full_loss:.3f}, "
+            f"{checkpoint.full_accuracy:.1%}; {config.objective} {checkpoint.objective_loss or float('nan'):.3f}; "
+            f"{checkpoint.pretrain_seconds:.0f} s"
+        )
+        console.print(checkpoint.path, soft_wrap=True)
+
+
+def masking_of(kind: str, rate: float, split: tuple[float, float], fully_masked: float) -> "MaskingSettings":
+    from spin_rl.algorithms.masking import Masking as MaskingSettings
+    from spin_rl.envs import unknown_name
+
+    if kind not in ("fixed", "variable"):
+        raise unknown_name("masking", kind, ("fixed", "variable"))
+    mask, randomise = split
+    return MaskingSettings(rate, mask, randomise, variable=kind == "variable", fully_masked=fully_masked)
+
+
+def asm_config(preset: str, objective: str, masking: "MaskingSettings", precision: str, seed: int) -> "ASMConfig":
+    from spin_rl.algorithms.methods import get_preset
+    from spin_rl.algorithms.pretraining import ASMConfig
+
+    return ASMConfig(sizes=get_preset(preset).asm, objective=objective, masking=masking, precision=precision, seed=seed)
