@@ -1,0 +1,21 @@
+#!/bin/sh
+# Makes docker/secrets/, random secrets for compose.yaml; one that is there stays. Only their owner can enter the folder;
+# the files are readable, because the containers read them under users of their own.
+set -eu
+cd "$(dirname "$0")"
+mkdir -p secrets
+chmod 700 secrets
+cd secrets
+
+random() { od -An -N 32 -t x1 /dev/urandom | tr -d ' \n'; }
+
+for name in ray_token mlflow_password mlflow_key postgres_password; do
+    [ -e "$name" ] || random >"$name"
+done
+if [ ! -e s3_credentials ]; then
+    access=$(random | cut -c 1-20) secret=$(random)
+    printf '[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n' "$access" "$secret" >s3_credentials
+    printf '{"identities": [{"name": "mlflow", "actions": ["Admin"], "credentials": [{"accessKey": "%s", "secretKey": "%s"}]}]}\n' \
+        "$access" "$secret" >s3_users.json
+fi
+chmod 644 ./*
