@@ -16,10 +16,11 @@ from spin_rl.algorithms.checkpoints import save_agent_spec
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.policies import SlotPolicy
-from spin_rl.algorithms.pretrained import asm_identity, store_checkpoint
+from spin_rl.algorithms.pretrained import add_checkpoint, asm_identity
 from spin_rl.algorithms.pretraining import ASMConfig, Pretraining
 from spin_rl.envs import Task, UserError, nvec_of
 from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore
+from spin_rl.platform.asm_store_extension import extending
 from spin_rl.platform.datasets import OfflineDataset
 
 
@@ -55,15 +56,13 @@ def adopt_asm(
     config = ASMConfig(sizes=model.sizes)
     identity = {**asm_identity(dataset, config), "imported": origin}
     folder = store.folder(meta.key, identity)
-    with store.extending(folder, identity):
+    with extending(folder, identity) as extension:
+        assert extension
         pretraining = Pretraining(dataset, config, torch.device("cpu"))
         pretraining.model.load_state_dict(model.state_dict())
         pretraining.step = epochs * pretraining.steps_per_epoch if epochs is not None else steps or 0
         pretraining.seconds = seconds
-        found = store.checkpoints(folder)
-        if pretraining.step in found:
-            return found[pretraining.step]
-        return store_checkpoint(store, folder, identity, dataset, pretraining)
+        return extension.sound(pretraining.step) or add_checkpoint(extension, identity, dataset, pretraining)
 
 
 def adopt_policy(folder: Path, task: Task, policy: SlotPolicy, shape: ASMShape, *, algorithm: str, origin: str) -> None:

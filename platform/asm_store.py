@@ -1,29 +1,26 @@
 """The store of action structure models: a checkpoint is addressed by (dataset digest, configuration, seed, step).
 
-    <root>/<task>-<bins>/<key>/identity.json          what the key stands for
-    <root>/<task>-<bins>/<key>/step-000008000/        weights, state to go on from, checkpoint.json (written last)
+    <root>/<task>-<bins>/<level>-v<n>/<key>/identity.json      what the key stands for
+    <root>/<task>-<bins>/<level>-v<n>/<key>/step-000008000/    weights, state to go on from, checkpoint.json, SHA256SUMS
+    <root>/<task>-<bins>/<level>-v<n>/<key>/damaged-000008000-...    one whose digests were not those of its files
 
-A checkpoint folder appears whole or not at all: it is written beside its place and renamed. Who extends a model holds a
-lock on it; who comes second waits and finds what was made.
+A checkpoint folder appears whole or not at all: it is written beside its place and renamed. How models are added to is
+in ``asm_store_extension``. The root is a folder that all hosts mount: object stores cannot rename and are refused.
 """
 
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-from safetensors import SafetensorError
-
 from spin_rl.envs import UserError
 
-_NAME = "step-{:09d}"
-_PROGRESS = ".progress-{}"
+CHECKPOINT = "step-{:09d}"
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,16 @@ class ASMCheckpoint:
 
 
 def asm_root(storage: Path) -> Path:
-    """Where a storage keeps its action structure models."""
+    """Where a storage keeps its action structure models.
+
+    Raises:
+        UserError: the storage is no folder.
+    """
+    if url := re.search(r"(?:^|/)(\w+):/+(.*)", str(storage)):
+        raise UserError(
+            f"Action structure models are stored in a folder that all hosts mount, not at {url[1]}://{url[2]}: "
+            "name such a folder as --storage."
+        )
     return storage / "asm"
 
 
@@ -62,16 +68,11 @@ class ASMStore:
 
     def place(self, task_key: str, identity: Mapping[str, Any], step: int) -> Path:
         """Where the checkpoint of one step lies, or will lie."""
-        return self.folder(task_key, identity) / _NAME.format(step)
+        return self.folder(task_key, identity) / CHECKPOINT.format(step)
 
     def checkpoints(self, folder: Path) -> dict[int, ASMCheckpoint]:
         """Whole checkpoints of a model by step; one whose record cannot be read counts as missing."""
-        found = {}
-        for path in sorted(folder.glob("step-*")):
-            with suppress(UserError):
-                checkpoint = read_checkpoint(path)
-                found[checkpoint.step] = checkpoint
-        return found
+        return checkpoints_in(folder)
 
     def all(self) -> list[ASMCheckpoint]:
         """Every whole checkpoint, by task, model and step."""
@@ -87,7 +88,7 @@ class ASMStore:
             UserError: there is no such checkpoint, or more than one model is meant.
         """
         if Path(reference, "checkpoint.json").exists():
-            return read_checkpoint(Path(reference))
+            return read_checkpoint(Path(reference).absolute())
         key, _, step = reference.partition("/")
         found = [checkpoint for checkpoint in self.all() if key and checkpoint.key.startswith(key)]
         keys = sorted({checkpoint.key for checkpoint in found})
@@ -107,52 +108,15 @@ class ASMStore:
         values: dict[str, Any] = json.loads((Path(checkpoint.path).parent / "identity.json").read_text())
         return values
 
-    @contextmanager
-    def extending(self, folder: Path, identity: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the right to add checkpoints to a model; waits for whoever has it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
-            for left_over in folder.glob(".making-*"):
-                shutil.rmtree(left_over, ignore_errors=True)
-            if not (folder / "identity.json").exists():
-                _write_atomically(folder / "identity.json", json.dumps(dict(identity), indent=2, default=list))
-            yield
 
-    def add(self, folder: Path, checkpoint: ASMCheckpoint, write: Callable[[Path], None]) -> ASMCheckpoint:
-        """Let ``write`` fill a folder with a checkpoint's files, then put it in its place."""
-        place = folder / _NAME.format(checkpoint.step)
-        making = folder / f".making-{checkpoint.step}-{os.getpid()}"
-        making.mkdir()
-        try:
-            write(making)
-            record = {**asdict(checkpoint), "path": ""}
-            (making / "checkpoint.json").write_text(json.dumps(record, indent=2))
-            shutil.rmtree(place, ignore_errors=True)  # only what was not whole is made again
-            making.rename(place)
-        except (OSError, SafetensorError) as error:  # safetensors wraps what the system says
-            shutil.rmtree(making, ignore_errors=True)
-            raise UserError(
-                f"The checkpoint {place} could not be written ({error}); free space and run again."
-            ) from error
-        return ASMCheckpoint(**{**asdict(checkpoint), "path": str(place)})
-
-    def keep_progress(self, folder: Path, step: int, write: Callable[[Path], None]) -> None:
-        """Let ``write`` save an unfinished pretraining at ``step``, in the place of the one saved before."""
-        making = folder / f".making-{step}-{os.getpid()}"
-        making.mkdir()
-        write(making)
-        making.rename(folder / _PROGRESS.format(step))
-        self.drop_progress(folder, step)
-
-    def progress(self, folder: Path) -> dict[int, Path]:
-        """What ``keep_progress`` saved, by step."""
-        return {int(path.name.rsplit("-", 1)[1]): path for path in folder.glob(_PROGRESS.format("*"))}
-
-    def drop_progress(self, folder: Path, before: int | None = None) -> None:
-        """Delete saved progress, all of it or what lies before a step."""
-        for step, path in self.progress(folder).items():
-            if before is None or step < before:
-                shutil.rmtree(path, ignore_errors=True)
+def checkpoints_in(folder: Path) -> dict[int, ASMCheckpoint]:
+    """Whole checkpoints of the model in ``folder`` by step; one whose record cannot be read counts as missing."""
+    found = {}
+    for path in sorted(folder.glob("step-*")):
+        with suppress(UserError):
+            checkpoint = read_checkpoint(path)
+            found[checkpoint.step] = checkpoint
+    return found
 
 
 def read_checkpoint(path: Path) -> ASMCheckpoint:
@@ -166,13 +130,13 @@ def read_checkpoint(path: Path) -> ASMCheckpoint:
         ) from error
 
 
+def mark_used(checkpoint: ASMCheckpoint) -> None:
+    """Note that a checkpoint is in use, which keeps it from being freed for a while."""
+    with suppress(OSError):  # of another user, or on a medium that is read only
+        os.utime(checkpoint.path)
+
+
 def identity_key(identity: Mapping[str, Any]) -> str:
     """A short name that differs wherever ``identity`` does."""
     canonical = json.dumps(dict(identity), sort_keys=True, default=list)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}-{os.getpid()}")
-    beside.write_text(text)
-    beside.rename(path)
