@@ -2,22 +2,33 @@
 
 Double Q-learning on decoupled utilities, n-step returns, Huber loss, the decomposed target formed with the mean over
 sub-actions, Polyak-averaged target network, epsilon-greedy exploration.
+
+With ``ahead`` = 0 every decision is made by the newest weights, in this process. With ``ahead`` = L a collector steps
+the environments L times while the learner works on the L steps before, so both are busy; the weights that act are then
+one such segment old:
+
+    collector   segment 0 | segment 1 (weights 0) | segment 2 (weights 1) | ...
+    learner     -         | updates on 0 -> 1     | updates on 1 -> 2     | ...
+
+What is computed does not depend on how many processes the collector has, nor on which of the two is faster.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
+from spin_rl.envs.behaviour.checkpoint import Checkpoints
+from spin_rl.envs.behaviour.collectors import Collector, Segment, refuse_termination, weights_of
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
 from spin_rl.envs.behaviour.replay import RoundReplay
 from spin_rl.envs.catalogue import Task, nvec_of
@@ -31,7 +42,8 @@ class DecQNConfig:
     """Settings of a behaviour training; a run is a function of these and the task."""
 
     seed: int = 0
-    envs: int = 8  # stepped side by side
+    envs: int = 8  # episodes of a round
+    ahead: int = 0  # steps that the environments are stepped while the learner works; 0: none
     width: int = 512
     learning_rate: float = 3e-4
     batch_size: int = 256
@@ -61,29 +73,41 @@ class Evaluation:
 
 
 class DecQN:
-    """A behaviour training in ``folder``: its curve, a snapshot per evaluation, and a checkpoint to go on from.
+    """A behaviour training in ``folder``: its curve, a snapshot per evaluation, and a checkpoint to go on from."""
 
-    checkpoint/progress.json             the round that the checkpoint is of, written last
-    checkpoint/state-<round>.safetensors networks and optimiser
-    checkpoint/replay/<round>.npz        each round held in the replay memory, written once
-    """
-
-    def __init__(self, task: Task, config: DecQNConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: DecQNConfig,
+        folder: Path,
+        *,
+        collector: Collector | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """
+        Args:
+            task: the problem.
+            config: a training that is there already has to have the same one.
+            folder: where it lies.
+            collector: steps the environments; needed where ``config.ahead`` is not 0.
+            device: where the learner works. Another one rounds differently.
+        """
         self.task, self.config, self.folder = task, config, folder
-        self._envs = [task.make() for _ in range(config.envs)]
+        self._collector, self._device = collector, torch.device(device)
+        self._envs = [task.make() for _ in range(1 if config.ahead else config.envs)]
         self._nvec = nvec_of(self._envs[0])
         space: Any = self._envs[0].observation_space
         self._observation_size = int(space.shape[0])
         torch.manual_seed(config.seed)
-        self.network = DecoupledQ(self._observation_size, self._nvec, config.width)
-        self.target = DecoupledQ(self._observation_size, self._nvec, config.width)
+        self.network = DecoupledQ(self._observation_size, self._nvec, config.width).to(self._device)
+        self.target = DecoupledQ(self._observation_size, self._nvec, config.width).to(self._device)
         self.target.load_state_dict(self.network.state_dict())
         self._optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
         self._episode_steps = self._steps_of_an_episode()
         self._replay: RoundReplay | None = None
+        self._checkpoints = Checkpoints(folder)
         self.round = 0
         self.seconds = 0.0
-        self._kept = 0  # rounds whose data the checkpoint holds
         folder.mkdir(parents=True, exist_ok=True)
         self._check_settings()
 
@@ -98,6 +122,7 @@ class DecQN:
         """Go on until ``steps`` environment steps are made; yields a point of the curve at each evaluation.
 
         A checkpoint is written at the end of a round, once ``checkpoint_seconds`` have passed since the last one.
+        ``on_step`` is called with the environment steps so far.
         """
         config = self.config
         if self._replay is None:
@@ -109,16 +134,17 @@ class DecQN:
         checkpointed = time.perf_counter()
         while self.step < steps:
             started = time.perf_counter()
-            loss, epsilon = self._run_round(self._replay, on_step)
+            run = self._round_ahead if config.ahead else self._round_step_by_step
+            loss, epsilon = run(self._replay, on_step or (lambda _: None))
             self.round += 1
             self.seconds += time.perf_counter() - started
             if self.round % config.evaluation_rounds == 0 or self.step >= steps:
                 yield self._evaluate(loss, epsilon)
             if time.perf_counter() - checkpointed >= checkpoint_seconds or self.step >= steps:
-                self._checkpoint(self._replay)
+                self._checkpoint()
                 checkpointed = time.perf_counter()
 
-    def _run_round(self, replay: RoundReplay, on_step: Callable[[int], None] | None) -> tuple[float, float]:
+    def _round_step_by_step(self, replay: RoundReplay, on_step: Callable[[int], None]) -> tuple[float, float]:
         """One episode of every environment, with its updates; all randomness is a function of (seed, round)."""
         config = self.config
         generator = np.random.default_rng((config.seed, self.round))
@@ -129,33 +155,72 @@ class DecQN:
         policy = EpsilonGreedy(self.network)
         losses: list[Tensor] = []
         for index in range(self._episode_steps):
-            made = self.step + index * config.envs
-            policy.epsilon = max(config.epsilon_final, 1.0 - made / config.epsilon_steps)
+            policy.epsilon = self._epsilon(index)
             observation = replay.observations[(replay.rounds - 1) % len(replay.rewards), index]
             action = policy.act(observation, generator.random((config.envs, policy.draws)))
             results = [env.step(row) for env, row in zip(self._envs, action, strict=True)]
-            if any(terminated for _, _, terminated, _, _ in results):
-                raise UserError(f"{self.task.key} terminates episodes; DecQN trains on tasks of a fixed length only.")
+            refuse_termination(self.task, results)
             replay.append(
                 action,
                 np.array([reward for _, reward, *_ in results], np.float32),
                 np.stack([row for row, *_ in results]),
             )
-            if made >= config.warmup_steps:
-                losses += [self._update(replay, generator) for _ in range(config.envs // config.steps_per_update)]
-            if on_step:
-                on_step(config.envs)
-        loss = float(torch.stack(losses).mean()) if losses else 0.0
-        return loss, policy.epsilon
+            if self._learns(index):
+                for _ in range(config.envs // config.steps_per_update):
+                    losses += self._updates(replay, generator, 1)
+            on_step(self.step + (index + 1) * config.envs)
+        return float(torch.stack(losses).mean()) if losses else 0.0, policy.epsilon
 
-    def _update(self, replay: RoundReplay, generator: np.random.Generator) -> Tensor:
-        """One step on Huber(mean_i U_i(s, a_i) - (G_n + gamma^n mean_i U'_i(s_n, argmax_c U_i(s_n, c))))."""
+    def _round_ahead(self, replay: RoundReplay, on_step: Callable[[int], None]) -> tuple[float, float]:
+        """The same with a collector that works ahead, but not past the round's end: a checkpoint is taken there."""
         config = self.config
-        observation, action, returns, discount, then = (
-            torch.from_numpy(array)
-            for array in replay.sample(generator, config.batch_size, config.n_step, config.gamma)
-        )
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
+        collector = self._collector
+        assert collector is not None, "a training with ahead > 0 needs a collector"
+        generator = np.random.default_rng((config.seed, self.round, 0))  # the groups have 1, 2, ...
+        segments = [
+            range(first, min(first + config.ahead, self._episode_steps))
+            for first in range(0, self._episode_steps, config.ahead)
+        ]
+
+        def collect(segment: range) -> Callable[[], Segment]:
+            return collector.advance(weights_of(self.network), [self._epsilon(index) for index in segment])
+
+        replay.begin_round(collector.begin(self.round)())
+        collected = collect(segments[0])
+        losses: list[Tensor] = []
+        for number, segment in enumerate(segments):
+            steps = collected()
+            if number + 1 < len(segments):
+                collected = collect(segments[number + 1])
+            for action, reward, observation in zip(*steps, strict=True):
+                replay.append(action, reward, observation)
+            if self._learns(segment.start):
+                losses += self._updates(replay, generator, len(segment) * config.envs // config.steps_per_update)
+            on_step(self.step + segment.stop * config.envs)
+        return float(torch.stack(losses).mean()) if losses else 0.0, self._epsilon(segments[-1][-1])
+
+    def _epsilon(self, index: int) -> float:
+        """Of the round's step ``index``."""
+        made = self.step + index * self.config.envs
+        return max(self.config.epsilon_final, 1.0 - made / self.config.epsilon_steps)
+
+    def _learns(self, index: int) -> bool:
+        """The memory has enough for updates at the round's step ``index``."""
+        return self.step + index * self.config.envs >= self.config.warmup_steps
+
+    def _updates(self, replay: RoundReplay, generator: np.random.Generator, count: int) -> list[Tensor]:
+        """``count`` steps on Huber(mean_i U_i(s, a_i) - (G_n + gamma^n mean_i U'_i(s_n, argmax_c U_i(s_n, c)))).
+
+        Their batches are drawn and sent to the device together.
+        """
+        config = self.config
+        drawn = replay.sample(generator, count * config.batch_size, config.n_step, config.gamma)
+        batches = [torch.from_numpy(array).to(self._device).split(config.batch_size) for array in drawn]
+        return [self._update(*batch) for batch in zip(*batches, strict=True)]
+
+    def _update(self, observation: Tensor, action: Tensor, returns: Tensor, discount: Tensor, then: Tensor) -> Tensor:
+        config = self.config
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=config.bfloat16):
             with torch.no_grad():
                 best = self.network(then).argmax(-1, keepdim=True)  # (B, N, 1)
                 value = self.target(then).gather(-1, best).mean((1, 2))
@@ -169,16 +234,11 @@ class DecQN:
         return loss.detach()
 
     def _evaluate(self, loss: float, epsilon: float) -> Evaluation:
-        result = rollout(
-            self.task.make,
-            EpsilonGreedy(self.network),
-            episodes=self.config.evaluation_episodes,
-            seed=10_000 + self.round,
-        )
+        returns = self._play(10_000 + self.round, self.config.evaluation_episodes)
         point = Evaluation(
             step=self.step,
-            return_mean=float(result.returns.mean()),
-            return_std=float(result.returns.std()),
+            return_mean=float(returns.mean()),
+            return_std=float(returns.std()),
             loss=loss,
             epsilon=epsilon,
             seconds=self.seconds,
@@ -189,6 +249,12 @@ class DecQN:
         with (self.folder / "curve.jsonl").open("a") as file:
             file.write(json.dumps(asdict(point)) + "\n")
         return point
+
+    def _play(self, seed: int, episodes: int) -> NDArray[np.float64]:
+        """Returns of greedy episodes."""
+        if self._collector and self.config.ahead:
+            return self._collector.evaluate(weights_of(self.network), seed, episodes)()
+        return rollout(self.task.make, EpsilonGreedy(self.network), episodes=episodes, seed=seed).returns
 
     def _steps_of_an_episode(self) -> int:
         env = self._envs[0]
@@ -203,7 +269,7 @@ class DecQN:
     def _check_settings(self) -> None:
         path = self.folder / "config.json"
         settings = {"task": self.task.name, "bins": self.task.bins, **asdict(self.config)}
-        found = json.loads(path.read_text()) if path.exists() else settings
+        found = asdict(DecQNConfig()) | json.loads(path.read_text()) if path.exists() else settings
         if differing := sorted(key for key in settings if found.get(key) != settings[key]):
             raise UserError(
                 f"{self.folder} holds a behaviour training with other settings ({', '.join(differing)}); "
@@ -211,59 +277,32 @@ class DecQN:
             )
         path.write_text(json.dumps(settings, indent=2))
 
-    def _checkpoint(self, replay: RoundReplay) -> None:
-        """Write what is new beside the old; progress.json, replaced at once, says which of it counts."""
-        folder = self.folder / "checkpoint"
-        (folder / "replay").mkdir(parents=True, exist_ok=True)
-        for number, arrays in replay.held().items():
-            path = folder / "replay" / f"{number:06d}.npz"
-            if number >= self._kept:  # what lies there under such a number is of a sitting that was killed
-                np.savez(_unfinished(path), **arrays)  # type: ignore[arg-type]
-                _finish(path)
+    def _checkpoint(self) -> None:
+        assert self._replay is not None
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"target.{key}": value for key, value in self.target.state_dict().items()}
         tensors |= optimizer_tensors(self._optimizer, "optimizer.")
-        state, progress = folder / f"state-{self.round:06d}.safetensors", folder / "progress.json"
-        save_file(tensors, _unfinished(state))
-        _finish(state)
-        _unfinished(progress).write_text(json.dumps({"round": self.round, "seconds": self.seconds}))
-        _finish(progress)
-        self._kept = self.round
-        for path in folder.glob("state-*.safetensors"):
-            if path != state:
-                path.unlink()
-        oldest = min(replay.held())
-        for path in (folder / "replay").glob("[0-9]*.npz"):
-            if int(path.stem) < oldest:
-                path.unlink()
+        self._checkpoints.write(self.round, self.seconds, tensors, self._replay)
 
     def _restore(self) -> None:
-        folder = self.folder / "checkpoint"
-        if not (folder / "progress.json").exists():
+        assert self._replay is not None
+        found = self._checkpoints.read(self._replay)
+        if found is None:
             return
-        progress = json.loads((folder / "progress.json").read_text())
-        self.round, self.seconds = progress["round"], progress["seconds"]
-        tensors = load_file(folder / f"state-{self.round:06d}.safetensors")
+        self.round, self.seconds, tensors = found
         for prefix, module in (("network.", self.network), ("target.", self.target)):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         load_optimizer_tensors(self._optimizer, tensors, "optimizer.")
-        assert self._replay is not None
-        for number in range(max(0, self.round - self._replay.capacity), self.round):
-            with np.load(folder / "replay" / f"{number:06d}.npz", allow_pickle=False) as arrays:
-                self._replay.put(number, dict(arrays))
-        self._kept = self.round
         curve = self.folder / "curve.jsonl"  # points after the checkpoint are made again
         if curve.exists():
             kept = [line for line in curve.read_text().splitlines() if json.loads(line)["step"] <= self.step]
             curve.write_text("".join(line + "\n" for line in kept))
 
 
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f"new-{path.name}")
-
-
-def _finish(path: Path) -> None:
-    """Give a file that is written its name, once it is on the disk."""
-    with _unfinished(path).open("rb") as file:
-        os.fsync(file.fileno())
-    _unfinished(path).replace(path)
+def settings_of(folder: Path) -> DecQNConfig | None:
+    """Settings of the training in ``folder``; None where there is none. One that is left out was the default then."""
+    path = folder / "config.json"
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    return DecQNConfig(**{field.name: found[field.name] for field in fields(DecQNConfig) if field.name in found})

@@ -1,5 +1,6 @@
 """``spin-rl data``: make, look at and check datasets; train the policies that they are collected with."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -184,26 +185,56 @@ def train_behaviour(
     steps: Annotated[int, typer.Option(help="Environment steps, those of earlier sittings included.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
     bins: Bins = 3,
+    envs: Annotated[int | None, typer.Option(help="Environments, an even number; 8, or what the training has.")] = None,
+    ahead: Annotated[
+        int | None,
+        typer.Option(min=0, help="Steps that they go while the learner works; 20, or what the training has."),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(min=0, help="Ray actors that step them; 0: this process. All CPUs but the learner's by default."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Of the learner; a GPU where there is one.")] = None,
     storage: Storage = Path("results"),
 ) -> None:
-    """Train a behaviour policy with online DecQN. A training that is there goes on from its checkpoint."""
-    import torch
+    """Train a behaviour policy with online DecQN. A training that is there goes on from its checkpoint.
 
+    Its bits depend on --seed, --envs and --ahead, not on --actors.
+    """
     from spin_rl.envs import get_task
-    from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
+    from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
+    from spin_rl.platform.behaviour_actors import open_collector
     from spin_rl.platform.behaviour_curve import BehaviourCurve
 
-    torch.set_num_threads(1)  # the bits depend on it, and these networks gain little from more
     problem = get_task(task, bins)
     folder = storage / "behaviour" / problem.key / f"seed-{seed}"
-    trainer = DecQN(problem, DecQNConfig(seed=seed), folder)
-    with BehaviourCurve(storage, problem, seed, folder) as curve, progress_bar() as progress:
-        bar = progress.add_task(f"{problem.key}", total=steps)
-        for point in trainer.train(steps, lambda _: progress.update(bar, completed=trainer.step)):
-            curve.log(point)
-            returns = f"return {point.return_mean:.1f} ± {point.return_std:.1f}"
-            progress.update(bar, completed=point.step, description=f"{problem.key}, {returns}")
+    settings = settings_of(folder) or DecQNConfig(seed=seed, ahead=20)
+    named = {"envs": envs, "ahead": ahead}
+    settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
+    with open_collector(problem, settings, actors) as collector:
+        trainer = DecQN(problem, settings, folder, collector=collector, device=learner_device(device))
+        with BehaviourCurve(storage, problem, seed, folder) as curve, progress_bar() as progress:
+            bar = progress.add_task(f"{problem.key}", total=steps)
+            for point in trainer.train(steps, lambda made: progress.update(bar, completed=made)):
+                curve.log(point)
+                returns = f"return {point.return_mean:.1f} ± {point.return_std:.1f}"
+                progress.update(bar, completed=point.step, description=f"{problem.key}, {returns}")
     console.print(f"Curve and snapshots are in {folder}. Next: spin-rl data ship-behaviour {task} --bins {bins}")
+
+
+def learner_device(named: str | None) -> str:
+    """The device asked for, or a GPU where there is one; and one thread, as the bits depend on their number."""
+    import torch
+
+    from spin_rl.envs import UserError
+
+    torch.set_num_threads(1)
+    if named is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return str(torch.empty(0, device=named).device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"There is no device {named} here: {str(error).splitlines()[0]}") from error
 
 
 @app.command()

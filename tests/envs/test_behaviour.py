@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from spin_rl.envs.behaviour.collectors import InProcessCollector
 from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
 from spin_rl.envs.behaviour.library import list_cards, load_policy, ship
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
@@ -83,14 +84,78 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
     assert json.loads((tmp_path / "killed/checkpoint/progress.json").read_text())["round"] == 4
     train(tmp_path / "killed", 400)
     train(tmp_path / "straight", 400)
-    snapshots = sorted((tmp_path / "straight/snapshots").iterdir())
-    assert len(snapshots) == 10
-    for path in snapshots:
-        for name, tensor in load_file(path).items():
-            assert torch.equal(tensor, load_file(tmp_path / "killed/snapshots" / path.name)[name]), (path, name)
-    curves = [(tmp_path / run / "curve.jsonl").read_text().splitlines() for run in ("straight", "killed")]
+    same_training(tmp_path / "straight", tmp_path / "killed", 10)
+
+
+def same_training(one: Path, other: Path, snapshots: int) -> None:
+    """The two have the same snapshots, bit for bit, and the same curve but for its times."""
+    names = sorted(path.name for path in (one / "snapshots").iterdir())
+    assert len(names) == snapshots
+    for name in names:
+        weights, others = (load_file(folder / "snapshots" / name) for folder in (one, other))
+        for key, tensor in weights.items():
+            assert torch.equal(tensor, others[key]), (name, key)
+    curves = [(folder / "curve.jsonl").read_text().splitlines() for folder in (one, other)]
     without_time = [[{**json.loads(line), "seconds": 0} for line in curve] for curve in curves]
     assert without_time[0] == without_time[1]
+
+
+AHEAD = replace(TINY, envs=4, ahead=7, warmup_steps=100)  # segments of 7, 7 and 6 steps
+
+
+def train_ahead(folder: Path, collector, steps: int = 400, until_round: int = 100) -> None:
+    torch.set_num_threads(1)
+    trainer = DecQN(TASK, AHEAD, folder, collector=collector)
+    for _ in trainer.train(steps, checkpoint_seconds=0):
+        if trainer.round == until_round:  # its checkpoint is not written any more
+            break
+
+
+def in_process() -> InProcessCollector:
+    return InProcessCollector(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width)
+
+
+def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path):
+    train_ahead(tmp_path / "stopped", in_process(), until_round=3)
+    assert json.loads((tmp_path / "stopped/checkpoint/progress.json").read_text())["round"] == 2
+    train_ahead(tmp_path / "stopped", in_process())
+    train_ahead(tmp_path / "straight", in_process())
+    same_training(tmp_path / "straight", tmp_path / "stopped", 5)
+
+
+def test_a_collector_acts_by_weights_that_are_one_segment_old(tmp_path):
+    sent = []
+
+    class Recording(InProcessCollector):
+        def advance(self, weights, epsilons):
+            sent.append((len(epsilons), weights["body.0.weight"].tobytes()))
+            return super().advance(weights, epsilons)
+
+    train_ahead(tmp_path, Recording(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width), steps=240)
+    assert [steps for steps, _ in sent] == [7, 7, 6] * 3
+    # The second round learns from its second segment on; its third was asked for before that. The third round starts
+    # with what both gave, its second segment is asked for before any update, its third sees the updates on its first.
+    numbers = [list(dict.fromkeys(weights for _, weights in sent)).index(weights) for _, weights in sent]
+    assert numbers == [0, 0, 0, 0, 0, 0, 1, 1, 2]
+
+
+@pytest.mark.integration
+def test_any_number_of_actors_gives_the_same_bits(tmp_path):
+    from spin_rl.platform.behaviour_actors import open_collector
+
+    train_ahead(tmp_path / "here", in_process())
+    with open_collector(TASK, AHEAD, 2) as collector:
+        train_ahead(tmp_path / "there", collector)
+    same_training(tmp_path / "here", tmp_path / "there", 5)
+
+
+def test_actors_have_nothing_to_do_in_a_training_that_steps_nothing_ahead():
+    from spin_rl.platform.behaviour_actors import open_collector
+
+    with pytest.raises(UserError, match="--ahead 0"), open_collector(TASK, TINY, 2):
+        pass
+    with pytest.raises(UserError, match="--envs 3 is no multiple"), open_collector(TASK, replace(AHEAD, envs=3), 0):
+        pass
 
 
 def test_a_training_with_other_settings_is_not_gone_on_with(tmp_path):
