@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
 from spin_rl.envs import UserError
+from spin_rl.platform.asm_store_digests import damage_of, has_digests
 
 
 def save_asm(model: ActionStructureModel, folder: Path) -> None:
@@ -36,7 +37,12 @@ def read_shape(folder: Path) -> ASMShape:
 
 
 def load_asm(folder: Path) -> ActionStructureModel:
-    """Read what ``save_asm`` wrote; UserError where the folder holds no model."""
+    """Read what ``save_asm`` wrote; UserError where the folder holds no model, or not the one that was stored there."""
+    if has_digests(folder) and (damage := damage_of(folder, "model.safetensors", "model.json")):
+        raise UserError(
+            f"The model in {folder} is damaged ({damage}): 'spin-rl asm verify' moves it aside, and the command that "
+            "needs it makes it again."
+        )
     model = ActionStructureModel(*read_shape(folder))
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))

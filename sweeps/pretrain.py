@@ -7,7 +7,7 @@ from typing import Any
 import ray
 import torch
 
-from spin_rl.algorithms.pretrained import asm_identity, ensure_asm
+from spin_rl.algorithms.pretrained import ensure_asm, missing_steps
 from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.algorithms.rllib.config import split_dataset_path
 from spin_rl.platform.asm_store import ASMStore
@@ -52,8 +52,7 @@ def open_by_path(path: str) -> OfflineDataset:
 
 def _is_there(plan: PretrainingPlan, store: ASMStore) -> bool:
     dataset = open_by_path(plan.dataset)
-    found = store.checkpoints(store.folder(dataset.meta.key, asm_identity(dataset, plan.config)))
-    return set(plan.steps) <= set(found)
+    return not missing_steps(store, dataset, plan.config, plan.steps)
 
 
 @ray.remote(num_cpus=0)

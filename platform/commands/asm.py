@@ -9,6 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from spin_rl.platform.commands import asm_upkeep
+from spin_rl.platform.commands.options import Bins, Root, Storage, TaskName
+
 if TYPE_CHECKING:
     from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore
 
@@ -22,11 +25,7 @@ Reference = Annotated[
 ]
 InFile = Annotated[Path, typer.Argument(metavar="FILE", help="State dict: .pt, .pth or .safetensors.")]
 OutFile = Annotated[Path, typer.Argument(metavar="FILE", help="New file: .pt, .pth or .safetensors.")]
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Task, such as cheetah-run.")]
-Bins = Annotated[int, typer.Option(help="Choices per action dimension.")]
 Heads = Annotated[int, typer.Option(help="Attention heads; a state dict does not tell.", min=1)]
-Root = Annotated[str, typer.Option("--root", help="Where datasets lie.", envvar="SPIN_RL_DATA")]
-Storage = Annotated[Path, typer.Option(help="Where results lie.", envvar="SPIN_RL_STORAGE")]
 
 
 @app.command("list")
@@ -124,6 +123,10 @@ def import_(
         f"spin-rl train spin {task} {level}{f' --bins {bins}' if bins != 3 else ''} --asm {found.key}/{found.step}"
     )
     console.print(f"To train a policy on it: [bold]{command}[/]", soft_wrap=True)
+
+
+app.command()(asm_upkeep.verify)
+app.command()(asm_upkeep.gc)
 
 
 @policy_app.command("export")

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spin_rl.platform.commands.asm import Reference, Root, Storage, objective_of, open_store
+from spin_rl.platform.commands.asm import Reference, objective_of, open_store
+from spin_rl.platform.commands.options import Root, Storage
 
 if TYPE_CHECKING:
     from spin_rl.platform.asm_store import ASMCheckpoint
