@@ -23,7 +23,8 @@ class FactoredCritic(nn.Module):
         self.layers = nn.ModuleList(BatchedLinear(members, inputs, outputs) for inputs, outputs in pairwise(sizes))
 
     def forward(self, observation: Tensor) -> Tensor:
-        x = observation.expand(self.members, *observation.shape)  # (E, B, S)
+        *seeds, count, size = observation.shape
+        x = observation.unsqueeze(-3).expand(*seeds, self.members, count, size)  # (E, B, S)
         for layer in self.layers[:-1]:
             x = functional.relu(layer(x), inplace=True)
         values: Tensor = self.layers[-1](x).unflatten(-1, (len(self.nvec), -1))  # (E, B, N C) -> (E, B, N, C)
@@ -32,8 +33,8 @@ class FactoredCritic(nn.Module):
     def joint_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Q(s, a) = sum_i Q_i(s, a_i) of each member, (E, B), for joint actions (B, N)."""
         values: Tensor = self(observation)
-        chosen = action[None, :, :, None].expand(self.members, *action.shape, 1)
-        return values.gather(-1, chosen).sum((2, 3))
+        chosen = action.unsqueeze(-3).unsqueeze(-1).expand(*values.shape[:-1], 1)  # (B, N) -> (E, B, N, 1)
+        return values.gather(-1, chosen).sum((-2, -1))
 
 
 class ValueNetwork(nn.Module):

@@ -56,9 +56,9 @@ class FeatureTable:
         self.seconds = seconds
 
     def at(self, rows: Tensor) -> Tensor:
-        """Features (B, ...) of the rows (B,), in float32 on the device."""
-        found = self._features.index_select(0, rows.to(self._features.device))
-        return found.to(self._device, torch.float32)
+        """Features (..., B, ...) of the rows (..., B), in float32 on the device."""
+        found = self._features.index_select(0, rows.flatten().to(self._features.device))
+        return found.to(self._device, torch.float32).unflatten(0, rows.shape)
 
 
 def make_table(

@@ -47,7 +47,7 @@ class GradientStep:
 
     def __call__(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
-        loss.backward()
+        (loss if loss.dim() == 0 else loss.sum()).backward()  # the losses of several seeds share no parameter
         if self.average_gradients:
             self.average_gradients(self._parameters)
         if self._clip is not None:

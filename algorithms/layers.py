@@ -40,7 +40,7 @@ class BatchedLinear(nn.Module):
 class SubActionHeads(nn.Module):
     """One head per sub-action: Linear(D, hidden) - GELU - dropout - Linear(hidden, nvec[i]), ragged ones padded.
 
-    Token features (B, N, D) to logits (B, N, C), -inf at choices that do not exist.
+    Token features (..., B, N, D) to logits (..., B, N, C), -inf at choices that do not exist.
     """
 
     missing: Tensor
@@ -54,8 +54,8 @@ class SubActionHeads(nn.Module):
         self._ragged = bool(self.missing.any())
 
     def forward(self, tokens: Tensor) -> Tensor:
-        hidden = self.dropout(functional.gelu(self.inner(tokens.transpose(0, 1))))  # (B, N, D) -> (N, B, hidden)
-        logits: Tensor = self.outer(hidden).transpose(0, 1)  # (N, B, C) -> (B, N, C)
+        hidden = self.dropout(functional.gelu(self.inner(tokens.transpose(-3, -2))))  # (B, N, D) -> (N, B, hidden)
+        logits: Tensor = self.outer(hidden).transpose(-3, -2)  # (N, B, C) -> (B, N, C)
         return logits.masked_fill(self.missing, -torch.inf) if self._ragged else logits
 
 

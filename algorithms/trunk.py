@@ -8,7 +8,7 @@ from spin_rl.algorithms.dropout import Dropout
 
 
 class Block(nn.Module):
-    """Pre-LayerNorm block on tokens (B, T, D): x += dropout(out(attention(LN(x)))), then x += FFN(LN(x))."""
+    """Pre-LayerNorm block on tokens (..., B, T, D): x += dropout(out(attention(LN(x)))), then x += FFN(LN(x))."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -27,8 +27,9 @@ class Block(nn.Module):
         return x + self.ffn(self.ffn_norm(x))
 
     def _attend(self, x: Tensor) -> Tensor:
-        # (B, T, 3 D) -> three of (B, H, T, D / H)
-        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # (B, T, 3 D) -> (B, T, 3, H, D / H) -> three of (B, H, T, D / H)
+        mixed = self.query_key_value(x).unflatten(-1, (3, self.heads, -1))
+        query, key, value = (part.transpose(-3, -2) for part in mixed.unbind(-3))
         dropout = self.dropout.p if self.dropout.training else 0.0
         if query.device.type == "cpu" and (dropout or query.dtype == torch.bfloat16):
             # torch's fused kernel draws slow dropout masks on a CPU and is 2 to 6 times slower than this in bfloat16
@@ -36,11 +37,11 @@ class Block(nn.Module):
             attended = self.dropout(scores.softmax(-1).to(value.dtype)) @ value
         else:
             attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-        return attended.transpose(1, 2).flatten(2)  # (B, H, T, D / H) -> (B, T, D)
+        return attended.transpose(-3, -2).flatten(-2)  # (B, H, T, D / H) -> (B, T, D)
 
 
 class Trunk(nn.Module):
-    """L blocks; tokens (B, T, D) to tokens (B, T, D). No positional encoding: tokens are told apart by content."""
+    """L blocks; tokens (..., B, T, D) to as many. No positional encoding: tokens are told apart by content."""
 
     def __init__(self, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class Trunk(nn.Module):
 
 
 class StateEncoder(nn.Module):
-    """Observation (B, S) to state tokens (B, M, D): Linear(S, 2 D) - GELU - Linear(2 D, M D)."""
+    """Observation (..., B, S) to state tokens (..., B, M, D): Linear(S, 2 D) - GELU - Linear(2 D, M D)."""
 
     def __init__(self, observation_size: int, width: int, state_tokens: int) -> None:
         super().__init__()

@@ -75,7 +75,7 @@ class AWAC(Objective):
 
         v = self.value(batch.observation)
         with torch.no_grad():
-            advantage = self.critic.joint_value(batch.observation, batch.action).amin(0) - v
+            advantage = self.critic.joint_value(batch.observation, batch.action).amin(-2) - v
         log_prob = self.policy.log_probs(features, batch.action).sum(-1)
         pi_loss, pi_info = actor_loss(log_prob, advantage, settings.temperature, settings.weight_cap)
         self.optimizers["actor"](pi_loss)
@@ -84,7 +84,7 @@ class AWAC(Objective):
             expected_q = expected_value(
                 self.policy, self.target_critic, features, batch.observation, settings.value_samples
             )
-        v_loss, v_info = value_loss(expected_q.amin(0), v)
+        v_loss, v_info = value_loss(expected_q.amin(-2), v)
         self.optimizers["value"](v_loss)
 
         self._target.update()
@@ -109,24 +109,24 @@ def expected_value(
     values = critic(observation)  # (E, B, N, C)
     if isinstance(policy, FactorisedPolicy):
         probabilities: Tensor = policy.probabilities(features)
-        return (probabilities * values).sum((2, 3))
+        return (probabilities.unsqueeze(-4) * values).sum((-2, -1))
     chosen = draw_actions(policy, features, samples).transpose(1, 2)  # (B, K, N) -> (B, N, K)
     return values.gather(-1, chosen.expand(len(values), *chosen.shape)).sum(2).mean(-1)
 
 
 def value_loss(expected_q: Tensor, v: Tensor) -> tuple[Tensor, Info]:
     """MSE of V(s) to min over members of E over a ~ pi of Q_target(s, a), (B,)."""
-    loss = functional.mse_loss(v, expected_q)
-    return loss, {"value_loss": loss.detach(), "value": v.detach().mean()}
+    loss = functional.mse_loss(v, expected_q, reduction="none").mean(-1)
+    return loss, {"value_loss": loss.detach(), "value": v.detach().mean(-1)}
 
 
 def actor_loss(log_prob: Tensor, advantage: Tensor, temperature: float, weight_cap: float) -> tuple[Tensor, Info]:
     """Advantage-weighted regression -min(exp(adv / lambda), cap) log pi(a | s), arXiv 2006.09359."""
     weight = (advantage / temperature).exp().clamp(max=weight_cap)
-    loss = -(weight * log_prob).mean()
+    loss = -(weight * log_prob).mean(-1)
     return loss, {
         "actor_loss": loss.detach(),
-        "log_prob": log_prob.detach().mean(),
-        "advantage": advantage.mean(),
-        "weight": weight.mean(),
+        "log_prob": log_prob.detach().mean(-1),
+        "advantage": advantage.mean(-1),
+        "weight": weight.mean(-1),
     }

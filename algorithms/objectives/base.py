@@ -59,7 +59,8 @@ class ObjectiveSettings:
 class Objective(nn.Module):
     """A policy, a critic ensemble with its target, what else an objective trains, and the update of all of them.
 
-    A subclass makes its further networks, ``make_optimizers`` and ``update``.
+    A subclass makes its further networks, ``make_optimizers`` and ``update``. All losses allow for a first dimension of
+    seeds that are trained at once (``spin_rl.algorithms.seeds``): dimensions are counted from the last.
     """
 
     settings_class: ClassVar[type[ObjectiveSettings]]
@@ -131,8 +132,8 @@ def critic_loss(q: Tensor, reward: Tensor, terminated: Tensor, next_v: Tensor, g
     IQL (arXiv 2110.06169 eq. 6), AWAC and BCQ differ in the next state's value (B,).
     """
     target = reward + gamma * (1.0 - terminated) * next_v
-    loss = (q - target).square().mean(-1).sum()
-    return loss, {"critic_loss": loss.detach(), "q": q.detach().mean()}
+    loss = (q - target.unsqueeze(-2)).square().mean(-1).sum(-1)
+    return loss, {"critic_loss": loss.detach(), "q": q.detach().mean((-2, -1))}
 
 
 @contextmanager

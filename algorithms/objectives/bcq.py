@@ -80,7 +80,7 @@ class BCQ(Objective):
             else:
                 best = best_candidate(next_values, draw_actions(self.policy, batch.next_features, settings.candidates))
         q = self.critic.joint_value(batch.observation, batch.action)
-        q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, best.value.amin(0), settings.gamma)
+        q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, best.value.amin(-2), settings.gamma)
         self.optimizers["critic"](q_loss)
 
         self._target.update()
@@ -122,7 +122,7 @@ def best_choices(values: Tensor, logits: Tensor, threshold: float) -> Best:
         threshold: in (0, 1].
     """
     excluded = logits < logits.amax(-1, keepdim=True) + math.log(threshold)
-    best = values.masked_fill(excluded, -torch.inf).max(-1)  # (E, B, N)
+    best = values.masked_fill(excluded.unsqueeze(-4), -torch.inf).max(-1)  # (E, B, N)
     return Best(best.values.sum(-1), best.indices)
 
 
@@ -137,5 +137,5 @@ def best_candidate(values: Tensor, candidates: Tensor) -> Best:
 
 def actor_loss(log_prob: Tensor) -> tuple[Tensor, Info]:
     """Behaviour cloning -log pi(a | s), arXiv 1910.01708."""
-    loss = -log_prob.mean()
-    return loss, {"actor_loss": loss.detach(), "log_prob": log_prob.detach().mean()}
+    loss = -log_prob.mean(-1)
+    return loss, {"actor_loss": loss.detach(), "log_prob": log_prob.detach().mean(-1)}

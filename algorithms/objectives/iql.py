@@ -51,7 +51,7 @@ class IQL(Objective):
         """One update, in SPEC.md's order: V, then critic with the V just updated, actor, target."""
         settings = self.settings
         with torch.no_grad():
-            target_q = self.target_critic.joint_value(batch.observation, batch.action).amin(0)
+            target_q = self.target_critic.joint_value(batch.observation, batch.action).amin(-2)
         v_loss, v_info, advantage = value_loss(target_q, self.value(batch.observation), settings.expectile)
         self.optimizers["value"](v_loss)
 
@@ -74,17 +74,17 @@ def value_loss(target_q: Tensor, v: Tensor, expectile: float) -> tuple[Tensor, I
     """
     advantage = target_q - v
     weight = torch.where(advantage < 0, 1.0 - expectile, expectile)
-    loss = (weight * advantage.square()).mean()
-    return loss, {"value_loss": loss.detach(), "value": v.detach().mean()}, advantage.detach()
+    loss = (weight * advantage.square()).mean(-1)
+    return loss, {"value_loss": loss.detach(), "value": v.detach().mean(-1)}, advantage.detach()
 
 
 def actor_loss(log_prob: Tensor, advantage: Tensor, beta: float, weight_cap: float) -> tuple[Tensor, Info]:
     """Advantage-weighted regression -min(exp(beta adv), cap) log pi(a | s), eq. 7."""
     weight = (beta * advantage).exp().clamp(max=weight_cap)
-    loss = -(weight * log_prob).mean()
+    loss = -(weight * log_prob).mean(-1)
     return loss, {
         "actor_loss": loss.detach(),
-        "log_prob": log_prob.detach().mean(),
-        "advantage": advantage.mean(),
-        "weight": weight.mean(),
+        "log_prob": log_prob.detach().mean(-1),
+        "advantage": advantage.mean(-1),
+        "weight": weight.mean(-1),
     }

@@ -34,10 +34,10 @@ class AutoregressivePolicy(Policy):
         self.register_buffer("missing", missing_choices(nvec), persistent=False)
 
     def log_probs(self, observation: Tensor, action: Tensor) -> Tensor:
-        previous = functional.pad(action[:, :-1], (1, 0), value=self.start)  # (B, N)
-        state = functional.relu(self.state(observation))[:, None].expand(-1, action.shape[1], -1)
+        previous = functional.pad(action[..., :-1], (1, 0), value=self.start)  # (B, N)
+        state = functional.relu(self.state(observation)).unsqueeze(-2).expand(*action.shape, -1)
         hidden, _ = self.lstm(torch.cat([state, self.tokens(previous)], -1))  # (B, N, width)
-        logits = self.heads(hidden.transpose(0, 1)).transpose(0, 1)  # (B, N, C)
+        logits = self.heads(hidden.transpose(-3, -2)).transpose(-3, -2)  # (B, N, C)
         return chosen_log_probs(logits.masked_fill(self.missing, -torch.inf), action)
 
     def act(self, observation: Tensor, uniforms: Tensor | None = None) -> Tensor:

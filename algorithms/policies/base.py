@@ -14,6 +14,8 @@ class Policy(nn.Module):
     """
 
     nvec: tuple[int, ...]
+    seeds: int | None = None
+    """How many policies this is at once, each with its own states: a first dimension of all that goes in and out."""
 
     def features(self, observation: Tensor) -> Tensor:
         """What the policy reads, (B, ...), of observations (B, S)."""

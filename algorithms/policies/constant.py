@@ -31,7 +31,8 @@ class ConstantFeaturesPolicy(FactorisedPolicy):
         self.queries.copy_(asm.mask_embeddings().detach())
 
     def logits(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.heads(features if features.dim() == 3 else self.features(features))
+        are_tokens = features.dim() == (3 if self.seeds is None else 4)
+        logits: Tensor = self.heads(features if are_tokens else self.features(features))
         return logits
 
 
@@ -92,6 +93,6 @@ class Student(nn.Module):
 
     def forward(self, observation: Tensor, queries: Tensor) -> Tensor:
         # a linear layer on (s, q) is the sum of one on s and one on q
-        x = functional.gelu(self.state(observation)[:, None] + self.query(queries))  # (B, N, width)
+        x = self.state(observation).unsqueeze(-2) + self.query(queries).unsqueeze(-3)  # (B, N, width)
         # as the trunk's tokens are the queries and what its blocks added to them
-        return queries + self.outer(functional.gelu(self.inner(x)))  # (B, N, D)
+        return queries + self.outer(functional.gelu(self.inner(functional.gelu(x))))  # (B, N, D)

@@ -66,7 +66,7 @@ class SlotPolicy(FactorisedPolicy):
 
     def logits(self, observation: Tensor) -> Tensor:
         state = self.state_encoder(observation)  # (B, M, D)
-        queries = self.queries.expand(len(observation), *self.queries.shape)  # (B, N, D)
-        tokens = self.trunk(torch.cat([state, queries], 1))
-        logits: Tensor = self.heads(tokens[:, state.shape[1] :])
+        queries = self.queries.unsqueeze(-3).expand(*state.shape[:-2], -1, -1)  # (N, D) -> (B, N, D)
+        tokens = self.trunk(torch.cat([state, queries], -2))
+        logits: Tensor = self.heads(tokens[..., state.shape[-2] :, :])
         return logits
