@@ -6,7 +6,7 @@ import sys
 import typer
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.commands import asm, data, doctor, pretrain, probe, report, run
+from spin_rl.platform.commands import asm, data, doctor, pretrain, probe, report, run, sweep
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app.add_typer(asm.policy_app, name="policy")
 app.add_typer(probe.app, name="probe")
 app.command()(run.train)
 app.command()(run.evaluate)
+app.command()(sweep.sweep)
 app.command()(report.report)
 app.command()(report.ui)
 app.command()(doctor.doctor)

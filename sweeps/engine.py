@@ -4,6 +4,7 @@ import json
 import logging
 import shlex
 import sys
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,16 +14,18 @@ from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
-from ray.tune.search import BasicVariantGenerator
+from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import SearchAlgorithm
 
 from spin_rl.algorithms.rllib import register_algorithms
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
 from spin_rl.algorithms.rllib.recovery import RECORD, last_whole_checkpoint
 from spin_rl.envs import UserError, tasks, unknown_name
-from spin_rl.platform.asm_store import ASMStore, asm_root, identity_key
-from spin_rl.platform.results import find_sweep, folder_name, read_sweep, start_sweep
+from spin_rl.platform.asm_store import ASMStore, asm_root
+from spin_rl.platform.results import find_sweep, folder_name, read_json, read_sweep, start_sweep
 from spin_rl.platform.tracking import sweep_callbacks
-from spin_rl.sweeps.plan import SweepPlan
+from spin_rl.sweeps.plan import SweepPlan, read_plan, write_plan
 from spin_rl.sweeps.pretrain import pretrain_all
 from spin_rl.sweeps.progress import SweepProgress, TrialProgress
 
@@ -35,15 +38,57 @@ def describe(trial: Trial) -> Mapping[str, Any]:
 
 
 def run_sweep(
-    plan: SweepPlan, storage: Path, *, tracking_uri: str, cpus_per_trial: int = 1, gpus_per_trial: float = 0
+    plan: SweepPlan,
+    storage: Path,
+    *,
+    tracking_uri: str,
+    cpus_per_trial: int = 1,
+    gpus_per_trial: float = 0,
+    search: SearchAlgorithm | None = None,
+    scheduler: TrialScheduler | None = None,
 ) -> Path:
-    """Run ``plan``, or go on with it; returns its folder. Ray must be up.
+    """Run ``plan``, or go on with it; returns its folder. Ray must be up, unless all is done.
+
+    Args:
+        plan: what to run.
+        storage: where results lie.
+        tracking_uri: MLflow's store.
+        cpus_per_trial: CPUs of each trial, which are also the threads it computes with.
+        gpus_per_trial: GPUs of each trial; a fraction where several share one.
+        search: asks for trials as the sweep goes on, in the place of the plan's own.
+        scheduler: stops trials early.
 
     Raises:
         UserError: the folder holds a sweep with other settings, or more is asked for than the cluster has.
     """
-    folder = storage / folder_name(plan.name)
+    folder = open_sweep(plan, storage)
+    if search is None and is_complete(folder, plan):
+        return folder
     _check_resources(cpus_per_trial, gpus_per_trial)
+    with SweepProgress() as progress:
+        pretrain_all(plan.pretrainings, ASMStore(asm_root(storage)), progress)
+        _fit(
+            folder,
+            search or PlannedTrials(plan, folder),
+            scheduler,
+            {"num_cpus_for_main_process": cpus_per_trial, "num_gpus_per_learner": gpus_per_trial, "log_level": "ERROR"},
+            [
+                *sweep_callbacks(folder, describe, tracking_uri=tracking_uri, experiment=EXPERIMENT),
+                TrialProgress(progress, [(label_of(trial), int(trial["updates"])) for trial in plan.trials]),
+            ],
+        )
+    return folder
+
+
+def open_sweep(plan: SweepPlan, storage: Path) -> Path:
+    """Make the folder of ``plan``, or find it; returns it.
+
+    Raises:
+        UserError: it holds a sweep with other settings, or a trial's budget holds no evaluation.
+    """
+    for trial in plan.trials:
+        _check_budget(trial)
+    folder = storage / folder_name(plan.name)
     start_sweep(
         folder,
         name=plan.name,
@@ -51,20 +96,27 @@ def run_sweep(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         settings=plan.summary(),
     )
-    if is_complete(folder, plan):
-        return folder
-    with SweepProgress() as progress:
-        pretrain_all(plan.pretrainings, ASMStore(asm_root(storage)), progress)
-        _fit(plan, folder, tracking_uri, progress, cpus_per_trial, gpus_per_trial)
+    if read_plan(folder) is None:
+        write_plan(folder, plan)
     return folder
 
 
 def is_complete(folder: Path, plan: SweepPlan) -> bool:
-    """Whether every trial of ``plan`` has been finished in ``folder``."""
-    if not (folder / "trials").is_dir():
-        return False
-    trials = read_sweep(folder).trials
-    return len(trials) >= len(plan.trials) and bool((trials["state"] == "finished").all())
+    """Whether every trial of ``plan`` has come to its end in ``folder``."""
+    return not open_trials(folder, plan)
+
+
+def open_trials(folder: Path, plan: SweepPlan) -> dict[str, Mapping[str, Any]]:
+    """The trials of ``plan`` that are still to be run, or to be gone on with, by id."""
+    return {trial_id: trial for trial_id, trial in plan.by_id().items() if _state(folder, trial_id) not in _DONE}
+
+
+_DONE = ("finished", "pruned")
+
+
+def _state(folder: Path, trial_id: str) -> str | None:
+    path = folder / "trials" / trial_id / "trial.json"
+    return str(read_json(path)["state"]) if path.is_file() else None
 
 
 class TrainedTrial(NamedTuple):
@@ -118,68 +170,70 @@ def _trial_of(checkpoint: Path) -> TrainedTrial:
     return TrainedTrial(f"{settings['method_name']} {checkpoint.name}", task.name, task.bins, updates, checkpoint)
 
 
+class PlannedTrials(SearchAlgorithm):
+    """Gives Tune the trials of a plan that are not done yet, in the plan's order.
+
+    Tune's own notes of a sweep are not read: whatever became of them, the files of the results say which trials are
+    done, and each of the others finds its last checkpoint under its id.
+    """
+
+    def __init__(self, plan: SweepPlan, folder: Path) -> None:
+        self._open = deque(open_trials(folder, plan).items())
+        self._count = len(self._open)
+        self._parser = _make_parser()
+        self._spec: dict[str, Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its configuration
+
+    @property
+    def total_samples(self) -> int:
+        return self._count
+
+    def add_configurations(self, experiments: Any) -> None:
+        self._spec = (experiments[0] if isinstance(experiments, list) else experiments).spec
+
+    def next_trial(self) -> Trial | None:
+        if not self._open:
+            return None
+        trial_id, params = self._open.popleft()
+        spec = {**self._spec, "config": {**self._spec["config"], "trial": dict(params)}}
+        made: Trial = _create_trial_from_spec(spec, self._parser, evaluated_params=dict(params), trial_id=trial_id)
+        return made
+
+    def is_finished(self) -> bool:
+        return bool(self._finished) or not self._open
+
+
 def _fit(
-    plan: SweepPlan,
     folder: Path,
-    tracking_uri: str,
-    progress: SweepProgress,
-    cpus_per_trial: int,
-    gpus_per_trial: float,
+    search: SearchAlgorithm,
+    scheduler: TrialScheduler | None,
+    config: dict[str, Any],
+    callbacks: list[tune.Callback],
 ) -> None:
     register_algorithms()
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns of its own defaults at every trial
-    callbacks = [
-        *sweep_callbacks(folder, describe, tracking_uri=tracking_uri, experiment=EXPERIMENT),
-        TrialProgress(progress, [(label_of(trial), int(trial["updates"])) for trial in plan.trials]),
-    ]
     place = folder / "tune"
-    if Tuner.can_restore(str(place)):
-        tuner = Tuner.restore(
-            str(place),
-            ANY_METHOD,
-            resume_unfinished=True,
-            resume_errored=True,
-            param_space=_param_space(plan, cpus_per_trial, gpus_per_trial),
-        )
-        _replace_callbacks(tuner, callbacks)
-    else:
-        tuner = Tuner(
-            ANY_METHOD,
-            param_space=_param_space(plan, cpus_per_trial, gpus_per_trial),
-            tune_config=TuneConfig(
-                trial_dirname_creator=_directory_of, trial_name_creator=_directory_of, search_alg=_grid(plan)
-            ),
-            run_config=RunConfig(
-                name=place.name,
-                storage_path=str(folder),
-                stop=_reached_budget,
-                callbacks=callbacks,
-                checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=False),
-                failure_config=FailureConfig(max_failures=3),
-                verbose=0,
-            ),
-        )
-    tuner.fit()
-
-
-def _param_space(plan: SweepPlan, cpus_per_trial: int, gpus_per_trial: float) -> dict[str, Any]:
-    return {
-        "trial": tune.grid_search([dict(trial) for trial in plan.trials]),
-        "num_cpus_for_main_process": cpus_per_trial,
-        "num_gpus_per_learner": gpus_per_trial,
-        "log_level": "ERROR",
-    }
-
-
-def _grid(plan: SweepPlan) -> BasicVariantGenerator:
-    """Tune's grid search, with trial ids that are a function of the plan.
-
-    A driver that is killed while it writes its note of the trials loses them: Tune then begins anew, and each trial has
-    to find its files under its name.
-    """
-    search = BasicVariantGenerator()
-    search._uuid_prefix = f"{identity_key({'trials': plan.trials})[:5]}_"
-    return search
+    Tuner(
+        ANY_METHOD,
+        param_space=config,
+        tune_config=TuneConfig(
+            trial_dirname_creator=_directory_of,
+            trial_name_creator=_directory_of,
+            search_alg=search,
+            scheduler=scheduler,
+        ),
+        run_config=RunConfig(
+            name=place.name,
+            storage_path=str(folder),
+            stop=_reached_budget,
+            callbacks=callbacks,
+            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=False),
+            failure_config=FailureConfig(max_failures=3),
+            verbose=0,
+        ),
+    ).fit()
 
 
 def _reached_budget(_trial_id: str, result: Mapping[str, Any]) -> bool:
@@ -196,9 +250,13 @@ def _directory_of(trial: Trial) -> str:
     return f"{params['algorithm']}-{params['task']}-{params['level']}-seed{params['seed']}-{trial.trial_id}"
 
 
-def _replace_callbacks(tuner: Tuner, callbacks: list[tune.Callback]) -> None:
-    """A restored Tuner comes with the callbacks that were pickled with it; those of this process take their place."""
-    tuner._local_tuner.get_run_config().callbacks = callbacks
+def _check_budget(trial: Mapping[str, Any]) -> None:
+    updates, interval = trial["updates"], trial.get("evaluate_every", 1)
+    if updates % interval:
+        raise UserError(
+            f"A budget of {updates:,} updates does not end with an evaluation, as there is one every {interval:,}: "
+            f"make {max(1, round(updates / interval)) * interval:,} updates, or evaluate every {updates:,}."
+        )
 
 
 def _check_resources(cpus_per_trial: int, gpus_per_trial: float) -> None:

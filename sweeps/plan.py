@@ -1,19 +1,21 @@
 """What a sweep is: flat trials over data that exists, and the action structure models that they start from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from spin_rl.algorithms.agent import check_asm_data
-from spin_rl.algorithms.asm import TRUNK_SIZES
+from spin_rl.algorithms.asm import TRUNK_SIZES, ASMSizes
 from spin_rl.algorithms.asm_files import read_shape
+from spin_rl.algorithms.masking import Masking
 from spin_rl.algorithms.methods import get_method, get_preset
 from spin_rl.algorithms.pretrained import asm_identity
 from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.envs import UserError, get_task
 from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore, identity_key
 from spin_rl.platform.datasets import OfflineDataset
+from spin_rl.platform.results import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class SweepPlan:
     description: str
     trials: tuple[Mapping[str, Any], ...]
     pretrainings: tuple[PretrainingPlan, ...] = ()
+    space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # what the trials are the points of
+    sweep: str = ""  # the name or the file of the `Sweep` that it is a plan of
+
+    def by_id(self) -> dict[str, Mapping[str, Any]]:
+        """The trials under ids that are a function of the plan, so that each finds its own files after any kill."""
+        prefix = identity_key({"trials": self.trials})[:5]
+        return {f"{prefix}_{number:05d}": trial for number, trial in enumerate(self.trials)}
 
     def summary(self) -> dict[str, Any]:
         """What all trials share, how many there are, and a digest of everything that makes this plan this one."""
@@ -46,6 +55,41 @@ class SweepPlan:
     def named(self, name: str) -> "SweepPlan":
         """The same plan under another name."""
         return replace(self, name=name)
+
+
+def write_plan(folder: Path, plan: SweepPlan) -> None:
+    """Keep ``plan`` in a sweep's folder, so that it can be gone on with by its name alone."""
+    write_json(folder / _PLAN, asdict(plan))
+
+
+def read_plan(folder: Path) -> SweepPlan | None:
+    """What ``write_plan`` kept; None where a folder has none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if not (folder / _PLAN).is_file():
+        return None
+    record = read_json(folder / _PLAN)
+    try:
+        pretrainings = [
+            PretrainingPlan(item["dataset"], _asm_config(item["config"]), tuple(item["steps"]))
+            for item in record["pretrainings"]
+        ]
+        space = {name: tuple(values) for name, values in record["space"].items()}
+        return SweepPlan(
+            **{**record, "trials": tuple(record["trials"]), "pretrainings": tuple(pretrainings), "space": space}
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{folder / _PLAN} holds no plan ({error!r}); give the whole command again.") from error
+
+
+_PLAN = "plan.json"
+
+
+def _asm_config(record: Mapping[str, Any]) -> ASMConfig:
+    nested = {"sizes": ASMSizes(**record["sizes"]), "masking": Masking(**record["masking"])}
+    return ASMConfig(**{**record, **nested})
 
 
 def methods_plan(
@@ -95,6 +139,28 @@ def methods_plan(
     path = dataset_path(root, dataset)
     pretrainings = [PretrainingPlan(path, config, (asm_steps,)) for config in asm_configs.values()]
     return SweepPlan(name, description, tuple(trials), tuple(pretrainings if any(uses_asm) else ()))
+
+
+def evaluation_interval(updates: int, evaluations: int) -> int:
+    """Updates between about ``evaluations`` evaluations that lie at equal distances and the last of them at the end.
+
+    Raises:
+        UserError: there are fewer updates than evaluations, or they cannot be divided so.
+    """
+    if updates < evaluations:
+        raise UserError(
+            f"A budget of {updates:,} updates is smaller than one evaluation's distance: make more updates, or fewer "
+            f"than {evaluations} evaluations."
+        )
+    near = range(-(-evaluations // 2), min(2 * evaluations, updates) + 1)
+    for count in sorted(near, key=lambda count: abs(count - evaluations)):
+        if updates % count == 0:
+            return updates // count
+    rounded = evaluations * round(updates / evaluations)
+    raise UserError(
+        f"{updates:,} updates cannot be divided by about {evaluations} evaluations so that one comes at the end: make "
+        f"{rounded:,} updates."
+    )
 
 
 def dataset_path(root: str, dataset: OfflineDataset) -> str:

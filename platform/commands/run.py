@@ -64,7 +64,7 @@ def quickstart(
         made = collect_with_progress(task, settings.LEVEL, size or settings.SIZE, root=root)
         dataset = open_dataset(task.name, settings.LEVEL, root=root, version=made.metadata.version)
         plan = settings.quickstart_plan(dataset, root, asm_root(storage), **changes)
-        _run_and_report(plan, storage, tracking_uri)
+        run_and_report(plan, storage, tracking_uri)
 
 
 def train(
@@ -132,8 +132,7 @@ def train(
         plan = with_asm(plan, ASMStore(asm_root(storage)).find(asm), preset)
     if name is None:
         plan = plan.named(f"{algorithm}-{task}-{level}-{identity_key({'trials': plan.trials})[:6]}")
-    with ray_session():
-        _run_and_report(plan, storage, tracking_uri)
+    run_and_report(plan, storage, tracking_uri)
 
 
 def evaluate(
@@ -184,7 +183,15 @@ def console_track(items: list[Any], console: Any) -> Any:
     return track(items, "evaluating", console=console, transient=True)
 
 
-def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) -> None:
+def run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None, **options: Any) -> None:
+    """Run a plan, or go on with it, and show its report; a plan of which all is done starts no Ray.
+
+    Args:
+        plan: what to run.
+        storage: where results lie.
+        tracking_uri: MLflow's store; the storage's own by default.
+        **options: of `run_sweep`.
+    """
     from rich.console import Console
     from rich.markup import escape
 
@@ -192,10 +199,13 @@ def _run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None) 
     from spin_rl.platform.results import read_sweep
     from spin_rl.platform.tracking_report import log_report
     from spin_rl.platform.tracking_store import default_tracking_uri
-    from spin_rl.sweeps.engine import is_complete, run_sweep
+    from spin_rl.sweeps.engine import is_complete, open_sweep, run_sweep
 
     uri = tracking_uri or default_tracking_uri(storage)
-    folder = run_sweep(plan, storage, tracking_uri=uri)
+    folder = open_sweep(plan, storage)
+    if not is_complete(folder, plan):
+        with ray_session():
+            run_sweep(plan, storage, tracking_uri=uri, **options)
     console = Console()
     report = make_report(folder)
     print_report(report, console)
