@@ -40,6 +40,7 @@ LASTS = 30.0
 _BEATS = 5  # in the time that a lease lasts
 _SIZE = 512  # of the file: a heartbeat changes bytes in their place and never needs space on a full disk
 _LONGEST_PAUSE = 1.0
+_FIELDS = {"host", "pid", "since", "lasts", "released", "birth", "machine"}
 
 
 class LeaseLostError(Exception):
@@ -215,10 +216,11 @@ class Lease:
 def _parse(content: bytes) -> dict[str, Any] | None:
     """What a lease's file says; None where it is half-written, which its watcher treats as any other."""
     try:
-        record: dict[str, Any] = json.loads(content)
+        record = json.loads(content)
     except ValueError:
         return None
-    return record if {"host", "pid", "since", "lasts", "released", "birth", "machine"} <= set(record) else None
+    whole = isinstance(record, dict) and set(record) >= _FIELDS
+    return record if whole else None
 
 
 @cache
