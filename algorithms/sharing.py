@@ -40,3 +40,9 @@ class Share:
         self.average(message)
         parts = message.split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(old) for part, old in zip(parts, gradients, strict=True)])
+
+    @torch.no_grad()
+    def copy_first(self, module: nn.Module) -> None:
+        """Put the first learner's parameters and buffers in the place of everybody's."""
+        for value in module.state_dict().values():
+            distributed.broadcast(value, 0)

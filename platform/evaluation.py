@@ -1,6 +1,10 @@
 """Evaluation of policies: whole seeded episodes in batches, with normalised scores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spin_rl.envs import BatchPolicy, Task, rollout
 
@@ -23,11 +27,16 @@ def evaluate(
     task: Task, policy: BatchPolicy, *, episodes: int = 10, seed: int = EVALUATION_SEED, batch: int = 10
 ) -> EvaluationResult:
     """Run ``episodes`` whole episodes; the result is a function of (task, policy, episodes, seed, batch)."""
-    returns = rollout(task.make, policy, episodes=episodes, seed=seed, batch=batch).returns
-    mean = float(returns.mean())
+    return summarize(rollout(task.make, policy, episodes=episodes, seed=seed, batch=batch).returns, task)
+
+
+def summarize(returns: Sequence[float] | NDArray[np.float64], task: Task) -> EvaluationResult:
+    """The result that episodes of these returns are."""
+    values = np.asarray(returns, np.float64)
+    mean = float(values.mean())
     return EvaluationResult(
         return_mean=mean,
-        return_std=float(returns.std(ddof=1)) if episodes > 1 else 0.0,
+        return_std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
         normalized_score=task.reference.normalize(mean),
-        episodes=episodes,
+        episodes=len(values),
     )

@@ -1,22 +1,22 @@
 """The methods as RLlib offline Algorithms: a thin shell around the numerical core."""
 
-from spin_rl.algorithms.rllib.algorithm import (
+from spin_rl.algorithms.rllib.algorithm import OfflineAlgorithm
+from spin_rl.algorithms.rllib.catalogue import (
     ALGORITHMS,
     SPIN,
     Autoregressive,
     Factored,
     Finetune,
-    OfflineAlgorithm,
     Saint,
     SPINCached,
     SPINDistill,
     register_algorithms,
 )
-from spin_rl.algorithms.rllib.config import (
+from spin_rl.algorithms.rllib.config import OfflineConfig
+from spin_rl.algorithms.rllib.method_configs import (
     AutoregressiveConfig,
     FactoredConfig,
     FinetuneConfig,
-    OfflineConfig,
     SaintConfig,
     SPINCachedConfig,
     SPINConfig,

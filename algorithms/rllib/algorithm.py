@@ -3,34 +3,32 @@
 import json
 import logging
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 from pyarrow.fs import FileType
+from ray.exceptions import RayTaskError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.tune import Checkpoint
-from ray.tune.registry import register_trainable
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from spin_rl.algorithms.checkpoints import save_agent_spec
+from spin_rl.algorithms.evaluator import close_idle
 from spin_rl.algorithms.methods import get_method
-from spin_rl.algorithms.rllib.config import (
-    AutoregressiveConfig,
-    FactoredConfig,
-    FinetuneConfig,
-    OfflineConfig,
-    SaintConfig,
-    SPINCachedConfig,
-    SPINConfig,
-    SPINDistillConfig,
-)
+from spin_rl.algorithms.rllib.config import OfflineConfig
+from spin_rl.algorithms.rllib.env_runners import evaluate_on_env_runners
 from spin_rl.algorithms.rllib.recovery import RECORD, digests_of, last_whole_checkpoint
 from spin_rl.envs import UserError
 
 logger = logging.getLogger(__name__)
+
+ANY_METHOD = "OfflineRL"
+"""The trainable whose configuration names the method, for sweeps over methods."""
 
 
 class OfflineAlgorithm(Algorithm):
@@ -38,6 +36,9 @@ class OfflineAlgorithm(Algorithm):
 
     The first iteration makes none: it evaluates the untrained policy, the curve's point at update 0. Between
     evaluations the last one is reported again, with ``eval/updates`` saying when it was made.
+
+    Where evaluation overlaps with training, the learners go on to updates of later iterations while it runs, and the
+    iterations find them made: their results and checkpoints are those of an evaluation that everything waits for.
     """
 
     config_class: type[OfflineConfig] = OfflineConfig
@@ -47,8 +48,14 @@ class OfflineAlgorithm(Algorithm):
         return cls.config_class(algo_class=cls)
 
     def setup(self, config: OfflineConfig) -> None:
+        self._build(config)
+        self._go_on()
+
+    def _build(self, config: OfflineConfig) -> None:
         self._started = False
+        self._prepared = False
         self._updates = 0
+        self._ahead = 0  # updates that the learners have made beyond those
         self._evaluation: dict[str, float] = {}
         self._losses: dict[str, float] = {}
         self._preparation_seconds = 0.0
@@ -57,7 +64,30 @@ class OfflineAlgorithm(Algorithm):
         self._updates_per_second = 0.0
         super().setup(config)
         self._pretrain_seconds = float(self._first_learner(lambda learner: learner.pretrain_seconds))
+
+    def reset(self, new_config: Any, storage: Any = None) -> bool:
+        """Tune's, where it reuses the process of a trial for the next."""
+        if not super().reset(new_config, storage=storage):
+            return False
         self._go_on()
+        return True
+
+    def reset_config(self, new_config: Any) -> bool:
+        """Become what a new algorithm with ``new_config`` is."""
+        super().cleanup()
+        self.learner_group = self.eval_env_runner_group = None
+        config = self.get_default_config().update_from_dict(new_config)
+        config.validate()
+        config.freeze()
+        self.config = config
+        self._env_id, self.env_creator = self._get_env_id_and_creator(config.env, config)
+        self.metrics = MetricsLogger(root=True, stats_cls_lookup=config.stats_cls_lookup)
+        self._build(config)
+        return True
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        close_idle()
 
     def training_step(self) -> None:
         config: Any = self.config
@@ -65,22 +95,44 @@ class OfflineAlgorithm(Algorithm):
             # cut off between its last update and Tune's note of it: there is nothing left but to report it again
             self._log()
             return
+        if not self._prepared:
+            # nothing is prepared again after a restore, but for what lies in memory only
+            preparation = float(self._each_learner(lambda learner: learner.prepare())[0])
+            self._preparation_seconds = max(self._preparation_seconds, preparation)
+            self._prepared = True
         if self._started:
             updates = config.updates_per_iteration
-            results = self._each_learner(lambda learner: learner.train_updates(updates))
-            self._losses, seconds = results[0]
+            self._losses, seconds = self._each_learner(lambda learner: learner.train_updates(updates))[0]
             self._updates += updates
+            self._ahead = max(0, self._ahead - updates)
             self._train_seconds += seconds
             self._updates_per_second = updates / seconds
         if self._updates % config.evaluate_every == 0:
-            result, seconds = self._first_learner(lambda learner: learner.evaluate())
-            self._evaluation = {**result, "updates": self._updates}
-            self._evaluation_seconds += seconds
-            # nothing is prepared again after a restore, but for what lies in memory only
-            preparation = float(self._first_learner(lambda learner: learner.preparation_seconds))
-            self._preparation_seconds = max(self._preparation_seconds, preparation)
+            self._evaluate()
         self._started = True
         self._log()
+
+    def _evaluate(self) -> None:
+        """Evaluate the policy as it stands; ``time/evaluation_seconds`` is how long that held up the training."""
+        config: Any = self.config
+        started = time.perf_counter()
+        trained = 0.0
+        if self.eval_env_runner_group:
+            result = evaluate_on_env_runners(self.eval_env_runner_group, self.learner_group, config)
+        elif config.overlaps_evaluation:
+            self._first_learner(lambda learner: learner.start_evaluation())
+            updates = config.updates_per_iteration
+            end = min(self._updates + config.evaluate_every, config.trial.get("updates", math.inf))
+            while self._updates + self._ahead < end and not self._first_learner(
+                lambda learner: learner.evaluation_done()
+            ):
+                trained += self._each_learner(lambda learner: learner.train_ahead(updates))[0]
+                self._ahead += updates
+            result = self._first_learner(lambda learner: learner.finish_evaluation())
+        else:
+            result = self._first_learner(lambda learner: learner.evaluate())
+        self._evaluation = {**result, "updates": self._updates}
+        self._evaluation_seconds += time.perf_counter() - started - trained
 
     def _log(self) -> None:
         log = self.metrics.log_value
@@ -107,16 +159,15 @@ class OfflineAlgorithm(Algorithm):
 
     def _each_learner(self, call: Any) -> list[Any]:
         """What ``call(learner)`` gave on every learner; raises what it raised."""
-        return [result.get() for result in self.learner_group.foreach_learner(call)]
+        return _values(self.learner_group.foreach_learner(call))
 
     def _first_learner(self, call: Any) -> Any:
-        group = self.learner_group
-        ids = None if group.is_local else [0]
-        return next(iter(group.foreach_learner(call, remote_actor_ids=ids))).get()
+        ids = None if self.learner_group.is_local else [0]
+        return _values(self.learner_group.foreach_learner(call, remote_actor_ids=ids))[0]
 
     def get_module(self, module_id: str = DEFAULT_MODULE_ID) -> RLModule:
         """The trained module; it acts on a batch of observations."""
-        if self.learner_group.is_local:
+        if self.learner_group.is_local and not self._ahead:
             module: RLModule = self.learner_group._learner.module[module_id]
             return module
         spec = self.config.get_default_rl_module_spec()
@@ -125,7 +176,9 @@ class OfflineAlgorithm(Algorithm):
             action_space=self.config.action_space,
             model_config=spec.model_config,
         )
-        module.set_state(self._first_learner(lambda learner: learner.module[module_id].get_state()))
+        tensors, _ = self._first_learner(lambda learner: learner.agent_state())
+        networks = {name: value for name, value in tensors.items() if name.startswith("networks.")}
+        module.objective.load_state_dict({name.removeprefix("networks."): v for name, v in networks.items()})
         return module
 
     # Checkpoints hold tensors as safetensors and everything else as JSON: reading one runs no code.
@@ -135,6 +188,8 @@ class OfflineAlgorithm(Algorithm):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).unlink(missing_ok=True)  # while others are written over, the folder holds no checkpoint
         tensors, values = self._first_learner(lambda learner: learner.agent_state())
+        for number, state in enumerate(self._each_learner(lambda learner: learner.random_state())[1:], 1):
+            tensors |= {f"learner{number}.{name}": value for name, value in state.items()}
         save_file(tensors, folder / "learner.safetensors")
         config: Any = self.config
         (folder / "settings.json").write_text(json.dumps(config.plain(), indent=2))
@@ -150,6 +205,8 @@ class OfflineAlgorithm(Algorithm):
             UserError: the folder is not a checkpoint that can be read.
         """
         folder = Path(getattr(path, "path", path))
+        from spin_rl.algorithms.rllib.catalogue import ALGORITHMS  # its module needs this one's class
+
         try:
             settings = json.loads((folder / "settings.json").read_text())
             get_method(settings["method_name"])
@@ -170,6 +227,7 @@ class OfflineAlgorithm(Algorithm):
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise UserError(f"{folder} is not a checkpoint that can be read ({error}).") from error
         self._each_learner(lambda learner: learner.load_agent_state(tensors, values))
+        self._ahead, self._prepared = 0, False
         for name in self._progress().keys() & progress.keys():
             setattr(self, f"_{name}", progress[name])
 
@@ -203,64 +261,10 @@ class OfflineAlgorithm(Algorithm):
         }
 
 
-class SPIN(OfflineAlgorithm):
-    """SPIN; see ``SPINConfig``."""
-
-    config_class = SPINConfig
-
-
-class SPINCached(OfflineAlgorithm):
-    """SPIN on cached features; see ``SPINCachedConfig``."""
-
-    config_class = SPINCachedConfig
-
-
-class SPINDistill(OfflineAlgorithm):
-    """SPIN with a distilled trunk; see ``SPINDistillConfig``."""
-
-    config_class = SPINDistillConfig
-
-
-class Finetune(OfflineAlgorithm):
-    """SPIN with a trunk that trains; see ``FinetuneConfig``."""
-
-    config_class = FinetuneConfig
-
-
-class Saint(OfflineAlgorithm):
-    """SAINT; see ``SaintConfig``."""
-
-    config_class = SaintConfig
-
-
-class Factored(OfflineAlgorithm):
-    """The factored baseline; see ``FactoredConfig``."""
-
-    config_class = FactoredConfig
-
-
-class Autoregressive(OfflineAlgorithm):
-    """The autoregressive baseline; see ``AutoregressiveConfig``."""
-
-    config_class = AutoregressiveConfig
-
-
-ALGORITHMS: dict[str, type[OfflineAlgorithm]] = {
-    algorithm.config_class.method_name: algorithm
-    for algorithm in (SPIN, SPINCached, SPINDistill, Finetune, Saint, Factored, Autoregressive)
-}
-
-
-ANY_METHOD = "OfflineRL"
-"""The trainable whose configuration names the method, for sweeps over methods."""
-
-
-def register_algorithms() -> None:
-    """Register every method with Ray under its class name (``tune.Tuner("SPIN", ...)``) and its method name.
-
-    To be called in the process that fits or restores a Tuner.
-    """
-    for name, algorithm in ALGORITHMS.items():
-        register_trainable(algorithm.__name__, algorithm)
-        register_trainable(name, algorithm)
-    register_trainable(ANY_METHOD, OfflineAlgorithm)
+def _values(results: Any) -> list[Any]:
+    """What calls on learners gave, which may run elsewhere; raises what one of them raised, by its own type."""
+    for result in results.result_or_errors:
+        if not result.ok:
+            error = result.get()
+            raise error.cause if isinstance(error, RayTaskError) else error
+    return [result.get() for result in results]

@@ -1,7 +1,6 @@
 """RLlib configurations of the methods: every setting a plain value, so that any of them can be searched over."""
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +15,29 @@ from spin_rl.algorithms.features import FeatureStorage
 from spin_rl.algorithms.methods import Preset, get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
 from spin_rl.algorithms.rllib.data import ArrowOfflineData
+from spin_rl.algorithms.rllib.settings import (
+    FREE_SETTINGS,
+    NETWORK_SETTINGS,
+    OBJECTIVE_SETTINGS,
+    SETTINGS,
+    SHARED_OBJECTIVE_SETTINGS,
+    TRIAL_SETTINGS,
+    parse_settings,
+    split_dataset_path,
+)
 from spin_rl.envs import Task, UserError, get_task, tasks, unknown_name
 from spin_rl.platform.asm_store import read_checkpoint
 from spin_rl.platform.datasets import DatasetMetadata, find_metadata
 from spin_rl.platform.datasets.store import Root
+
+__all__ = [
+    "FREE_SETTINGS",
+    "NETWORK_SETTINGS",
+    "OfflineConfig",
+    "check_trial",
+    "parse_settings",
+    "split_dataset_path",
+]
 
 
 class OfflineConfig(AlgorithmConfig):
@@ -32,7 +50,7 @@ class OfflineConfig(AlgorithmConfig):
     """The method trained; a subclass fixes it, the generic configuration takes any."""
 
     def __init__(self, algo_class: type | None = None) -> None:
-        from spin_rl.algorithms.rllib.algorithm import ALGORITHMS  # its module needs this one's classes
+        from spin_rl.algorithms.rllib.catalogue import ALGORITHMS  # its module needs this one's classes
 
         super().__init__(algo_class=algo_class or ALGORITHMS[self.method_name])
         self.trial: dict[str, Any] = {}
@@ -41,8 +59,11 @@ class OfflineConfig(AlgorithmConfig):
         self.network: dict[str, Any] = {}
         self.lr = 3e-4
         self.gamma = 0.99
-        self.train_batch_size_per_learner = 256
+        self.train_batch_size = 256
         self.target_rate = 0.005
+        self.lr_decay = "constant"
+        self.lr_decay_updates: int | None = None
+        self.gradient_clip: float | None = None
         # settings of one objective; None: its default
         self.expectile: float | None = None
         self.beta: float | None = None
@@ -58,6 +79,7 @@ class OfflineConfig(AlgorithmConfig):
         self.evaluate_every = 5000
         self.evaluation_episodes = 10
         self.evaluation_sampled: bool | None = None
+        self.evaluation_overlap: bool | None = None
         self.device = "auto"
         # an offline algorithm steps no environment while it trains
         self.num_env_runners = 0
@@ -73,6 +95,9 @@ class OfflineConfig(AlgorithmConfig):
         preset: str = NotProvided,
         network: dict[str, Any] = NotProvided,
         target_rate: float = NotProvided,
+        lr_decay: str = NotProvided,
+        lr_decay_updates: int | None = NotProvided,
+        gradient_clip: float | None = NotProvided,
         expectile: float | None = NotProvided,
         beta: float | None = NotProvided,
         weight_cap: float | None = NotProvided,
@@ -87,6 +112,7 @@ class OfflineConfig(AlgorithmConfig):
         evaluate_every: int = NotProvided,
         evaluation_episodes: int = NotProvided,
         evaluation_sampled: bool | None = NotProvided,
+        evaluation_overlap: bool | None = NotProvided,
         device: str = NotProvided,
         **rllib: Any,
     ) -> Self:
@@ -97,6 +123,9 @@ class OfflineConfig(AlgorithmConfig):
             preset: sizes of all networks: ``paper``, ``small`` or ``tiny``.
             network: fields of the preset to change, those of the model under ``asm`` (``{"asm": {"width": 128}}``).
             target_rate: share of the online critic that the target takes over after every update.
+            lr_decay: how the learning rate falls to 0: ``linear`` or ``cosine``; ``constant`` does not.
+            lr_decay_updates: over how many updates it falls; a trial's whole budget by default.
+            gradient_clip: largest norm of all gradients of a network together; no limit by default.
             expectile: of IQL.
             beta: of IQL; inverse temperature of the advantage weights.
             weight_cap: of IQL and AWAC; largest advantage weight.
@@ -113,8 +142,11 @@ class OfflineConfig(AlgorithmConfig):
             evaluation_episodes: whole episodes of an evaluation.
             evaluation_sampled: sample actions in evaluation (the paper's choice for IQL and AWAC) or take the best (its
                 choice for BCQ); by default what the paper chose.
+            evaluation_overlap: evaluate in a process beside the training, which goes on meanwhile; the results are the
+                same. By default where there is a CPU to spare: the trial has two or more, or learners of its own.
             device: ``auto``: the GPU where the learner was given one; or a torch device.
-            **rllib: RLlib's own, such as ``lr``, ``gamma`` and ``train_batch_size_per_learner``.
+            **rllib: RLlib's own, such as ``lr``, ``gamma`` and ``train_batch_size``, the minibatch that all learners
+                share; ``train_batch_size_per_learner`` sets what each has of it instead.
         """
         super().training(**rllib)
         given = {name: value for name, value in locals().items() if name not in ("self", "rllib", "__class__")}
@@ -132,20 +164,21 @@ class OfflineConfig(AlgorithmConfig):
         config = {**config_dict}
         trial = config.pop("trial", {})
         # set here, because RLlib takes every name that begins with "evaluation_" for one of its own
-        own = {name: config.pop(name) for name in _SETTINGS if name in config}
+        own = {name: config.pop(name) for name in SETTINGS if name in config}
         super().update_from_dict(config)
         for name, value in own.items():
             setattr(self, name, value)
         for name, value in trial.items():
-            if name in _TRIAL_SETTINGS:
-                setattr(self, _TRIAL_SETTINGS[name], value)
+            if name in TRIAL_SETTINGS:
+                setattr(self, TRIAL_SETTINGS[name], value)
         self.network = {**self.network, **{name: trial[name] for name in NETWORK_SETTINGS if name in trial}}
         self.trial = dict(trial)
         return self
 
     def plain(self) -> dict[str, Any]:
         """Every setting that training depends on, as JSON can hold it; ``update_from_dict`` takes it back."""
-        return {name: getattr(self, name) for name in (*_SETTINGS, "env", "input_", "seed", "trial")}
+        values = {name: getattr(self, name) for name in (*SETTINGS, "env", "input_", "seed", "trial")}
+        return {**values, "train_batch_size_per_learner": self._train_batch_size_per_learner}
 
     def validate(self) -> None:
         """Check the settings against each other and against the dataset, before anything is built."""
@@ -164,6 +197,16 @@ class OfflineConfig(AlgorithmConfig):
     def check_settings(self) -> None:
         """UserError where settings do not fit each other, the objective, the method or its model; reads no data."""
         self.objective_settings()
+        if self.batch_size < max(1, self.num_learners):
+            raise UserError(
+                f"A minibatch of {self.batch_size} cannot be shared by {self.num_learners} learners: "
+                "raise train_batch_size or ask for fewer learners."
+            )
+        if self.evaluation_overlap and self.evaluation_num_env_runners:
+            raise UserError(
+                f"evaluation_overlap=True is of the batched evaluator, evaluation_num_env_runners="
+                f"{self.evaluation_num_env_runners} evaluates on env runners: leave one of them out."
+            )
         method, preset = get_method(self.method_name), self.resolved_preset()
         if method.name == "spin-cached":
             FeatureStorage(self.feature_dtype or "float32")
@@ -228,15 +271,19 @@ class OfflineConfig(AlgorithmConfig):
         """The settings of the objective; UserError where one is given that it does not have."""
         known = get_objective(self.objective).settings_class
         names = {field.name for field in fields(known)}
-        given = {name: getattr(self, name) for name in _OBJECTIVE_SETTINGS if getattr(self, name) is not None}
+        given = {name: getattr(self, name) for name in OBJECTIVE_SETTINGS if getattr(self, name) is not None}
         for name in given.keys() - names:
             owners = [key for key, other in OBJECTIVES.items() if hasattr(other.settings_class, name)]
             raise UserError(
                 f"{name}={given[name]} is a setting of {' and '.join(owners)}, the objective is {self.objective}: "
                 "leave it out or change the objective."
             )
+        shared = {name: getattr(self, name) for name in SHARED_OBJECTIVE_SETTINGS}
+        if self.lr_decay != "constant" and self.lr_decay_updates is None:
+            shared["lr_decay_updates"] = self.trial.get("updates")
         return known(
             learning_rate=float(self.lr),
+            **shared,
             gamma=self.gamma,
             target_rate=self.target_rate,
             critic_width=self.resolved_preset().critic_width,
@@ -248,6 +295,27 @@ class OfflineConfig(AlgorithmConfig):
         """Whether evaluation samples actions."""
         default = get_objective(self.objective).sampled
         return default if self.evaluation_sampled is None else self.evaluation_sampled
+
+    @property
+    def batch_size(self) -> int:
+        """Transitions of a minibatch, of which each learner takes its part."""
+        own = self._train_batch_size_per_learner
+        return int(self.train_batch_size if own is None else own * max(1, self.num_learners))
+
+    @property
+    def overlaps_evaluation(self) -> bool:
+        """Whether the batched evaluator runs beside the training."""
+        if self.evaluation_overlap is not None or self.evaluation_num_env_runners:
+            return bool(self.evaluation_overlap)
+        # while learners of their own train, the process that steers them has nothing to do
+        return self.num_learners > 0 or self.num_cpus_for_main_process >= 2
+
+    @property
+    def training_threads(self) -> int:
+        """Threads of a learner: its CPUs, less the one that evaluation takes."""
+        if self.num_learners:
+            return 1 if self.num_cpus_per_learner == "auto" else max(1, int(self.num_cpus_per_learner))
+        return max(1, int(self.num_cpus_for_main_process) - self.overlaps_evaluation)
 
     def feature_storage(self) -> FeatureStorage:
         """How spin-cached keeps its features."""
@@ -266,7 +334,7 @@ class OfflineConfig(AlgorithmConfig):
             nvec=tuple(meta.nvec),
             preset=preset,
             objective=self.objective_settings(),
-            batch_size=int(self.train_batch_size_per_learner),
+            batch_size=self.batch_size,
             seed=int(self.seed or 0),
         )
 
@@ -286,123 +354,8 @@ class OfflineConfig(AlgorithmConfig):
         return {}
 
 
-_OBJECTIVE_SETTINGS = ("expectile", "beta", "weight_cap", "temperature", "value_samples", "threshold", "candidates")
-_SETTINGS = (
-    "method_name",
-    "objective",
-    "preset",
-    "network",
-    "lr",
-    "gamma",
-    "train_batch_size_per_learner",
-    "target_rate",
-    *_OBJECTIVE_SETTINGS,
-    "asm",
-    "feature_dtype",
-    "feature_memory_gib",
-    "updates_per_iteration",
-    "evaluate_every",
-    "evaluation_episodes",
-    "evaluation_sampled",
-    "device",
-)
-NETWORK_SETTINGS = tuple(field.name for field in fields(Preset) if field.name not in ("asm", "masking"))
-FREE_SETTINGS = (
-    "lr",
-    "gamma",
-    "train_batch_size_per_learner",
-    "target_rate",
-    *_OBJECTIVE_SETTINGS,
-    "feature_dtype",
-    "feature_memory_gib",
-    "evaluation_sampled",
-    "device",
-    "network",
-)
-_TRIAL_SETTINGS = {name: name for name in (*_SETTINGS, "seed")} | {
-    "algorithm": "method_name",
-    "environment": "env",
-    "dataset": "input_",
-}
-
-
-def split_dataset_path(path: str) -> tuple[str, str, str]:
-    """(root, ``<task>-<bins>``, ``<level>-v<n>``) of a dataset's folder, which may lie at any fsspec location."""
-    parts = path.rstrip("/").rsplit("/", 2)
-    if len(parts) != 3 or "-v" not in parts[2]:
-        raise UserError(
-            f"'{path}' is not the folder of a dataset, which has the form ROOT/TASK-BINS/LEVEL-vN; "
-            "'spin-rl data list' prints those that there are."
-        )
-    return parts[0], parts[1], parts[2]
-
-
 def check_trial(trial: Mapping[str, Any]) -> None:
     """UserError where the settings of a flat trial do not fit each other; nothing it names needs to be there."""
     config = OfflineConfig()
     config.update_from_dict({"trial": trial})
     config.check_settings()
-
-
-def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
-    """Settings of a trial from ``NAME=VALUE``, where a value is JSON or else a string.
-
-    Raises:
-        UserError: there is no setting of that name, or no value.
-    """
-    settings: dict[str, Any] = {}
-    for assignment in assignments:
-        name, found, text = assignment.partition("=")
-        if not found:
-            raise UserError(f"'{assignment}' sets nothing; write NAME=VALUE.")
-        if name not in (*FREE_SETTINGS, *NETWORK_SETTINGS):
-            raise unknown_name("setting", name, (*FREE_SETTINGS, *NETWORK_SETTINGS))
-        try:
-            settings[name] = json.loads(text)
-        except ValueError:
-            settings[name] = text
-        if name not in ("feature_dtype", "device", "network") and isinstance(settings[name], str | list | dict):
-            raise UserError(f"{name} is a number, true, false or null, not '{text}'.")
-    return settings
-
-
-class SPINConfig(OfflineConfig):
-    """SPIN (arXiv 2601.04441): light heads and queries on a frozen, pretrained action structure model."""
-
-    method_name = "spin"
-
-
-class SPINCachedConfig(OfflineConfig):
-    """SPIN on features that are computed once for the whole dataset."""
-
-    method_name = "spin-cached"
-
-
-class SPINDistillConfig(OfflineConfig):
-    """SPIN with a student without attention in the trunk's place."""
-
-    method_name = "spin-distill"
-
-
-class FinetuneConfig(OfflineConfig):
-    """SPIN whose state encoder and trunk train too, at a learning rate of their own."""
-
-    method_name = "finetune"
-
-
-class SaintConfig(OfflineConfig):
-    """SAINT (arXiv 2505.12109): the same network, trained from scratch."""
-
-    method_name = "saint"
-
-
-class FactoredConfig(OfflineConfig):
-    """The factored baseline: an MLP with independent heads."""
-
-    method_name = "factored"
-
-
-class AutoregressiveConfig(OfflineConfig):
-    """The autoregressive baseline: an LSTM over sub-actions."""
-
-    method_name = "autoregressive"

@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +12,16 @@ import torch
 from ray import tune
 from safetensors.torch import load_file
 
-from spin_rl.algorithms.acting import ActingPolicy
-from spin_rl.algorithms.agent import OfflineAgent
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.batches import DeviceTransitions
 from spin_rl.algorithms.checkpoints import load_policy
-from spin_rl.algorithms.methods import get_method, get_preset
+from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.pretrained import ensure_asm
 from spin_rl.algorithms.pretraining import ASMConfig
-from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, OfflineConfig, SPINConfig, register_algorithms
-from spin_rl.envs import get_task
+from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, SPINConfig, register_algorithms
 from spin_rl.platform.asm_store import ASMStore
 from spin_rl.platform.datasets import open_dataset
-from spin_rl.platform.evaluation import evaluate
+from tests.algorithms.rllib_runs import EVERY, TASK, configure, numbers, plain_loop
 
 pytestmark = pytest.mark.integration
-CPU = torch.device("cpu")
-TASK = get_task("cheetah-run")
-EVERY = 4  # updates of an iteration; every second one evaluates
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,48 +36,6 @@ def asm(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     dataset = open_dataset(TASK.name, "medium-expert", root=small_data)
     config = ASMConfig(sizes=get_preset("tiny").asm, batch_size=64)
     return ensure_asm(ASMStore(tmp_path_factory.mktemp("asm")), dataset, config, [20])[0].path
-
-
-def configure(method: str, data: Path, asm: str) -> OfflineConfig:
-    config = ALGORITHMS[method].get_default_config()
-    return (
-        config.environment(TASK.gym_id)
-        .offline_data(input_=[f"{data}/cheetah-run-3/medium-expert-v1"])
-        .training(
-            preset="tiny",
-            asm=asm if get_method(method).uses_asm else None,
-            updates_per_iteration=EVERY,
-            evaluate_every=2 * EVERY,
-            evaluation_episodes=2,
-            train_batch_size_per_learner=32,
-        )
-        .debugging(seed=5, log_level="ERROR")
-    )
-
-
-def plain_loop(config: OfflineConfig, iterations: int) -> tuple[OfflineAgent, list[dict[str, dict[str, float]]]]:
-    """What the algorithm reports, made without RLlib and without Ray."""
-    spec = config.agent_spec()
-    agent = OfflineAgent(spec, asm=load_asm(Path(config.asm)) if config.asm else None)
-    data = DeviceTransitions(open_dataset(TASK.name, "medium-expert", root=config_root(config)), CPU)
-    agent.prepare(data)
-    results, evaluation, losses = [], {}, {}
-    for iteration in range(iterations):
-        if iteration:
-            losses = agent.train(data, EVERY)
-        if iteration % 2 == 0:
-            result = evaluate(TASK, ActingPolicy(agent.policy, CPU, sample=True), episodes=2)
-            evaluation = {**asdict(result), "updates": agent.updates}
-        results.append({"eval": evaluation, "train": losses, "updates": agent.updates})
-    return agent, results
-
-
-def config_root(config: OfflineConfig) -> Path:
-    return Path(config.input_[0]).parents[1]
-
-
-def numbers(result: dict[str, Any]) -> dict[str, Any]:
-    return {"eval": result["eval"], "train": result.get("train", {}), "updates": result["updates"]}
 
 
 @pytest.mark.parametrize("method", ALGORITHMS)

@@ -1,0 +1,151 @@
+"""Evaluation beside the training, in a process of its own: told of snapshots of the policy, it answers with results.
+
+    training process                                evaluating process (python -m spin_rl.algorithms.evaluator)
+      a folder with the networks' snapshot
+      {"folder", "task", "bins", ...}\\n   ---stdin--->  loads it, runs whole episodes
+      ... trains on ...                   <--stdout--  {"result": {...}}\\n or {"error": "..."}\\n
+
+It ends when its standard input does, so none is left behind by a killed training.
+"""
+
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spin_rl.algorithms.acting import ActingPolicy
+from spin_rl.algorithms.agent import AgentSpec
+from spin_rl.algorithms.checkpoints import load_objective, save_agent_spec
+from spin_rl.algorithms.objectives import Objective
+from spin_rl.envs import get_task
+from spin_rl.platform.evaluation import EvaluationResult, evaluate
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What is evaluated on: episodes of a task; ``sample``: actions are sampled, else the best are taken."""
+
+    task: str
+    bins: int
+    episodes: int
+    sample: bool
+    device: str = "cpu"
+
+
+def evaluate_objective(objective: Objective, request: EvaluationRequest) -> EvaluationResult:
+    """Evaluate a policy with the critics beside it: the same bits wherever it is done.
+
+    With one thread: their number decides how sums are rounded, and a batch of a few observations is too small for more.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        policy = ActingPolicy(objective, torch.device(request.device), sample=request.sample)
+        return evaluate(get_task(request.task, request.bins), policy, episodes=request.episodes)
+    finally:
+        torch.set_num_threads(threads)
+
+
+class EvaluationProcess:
+    """One evaluating process; evaluates one snapshot at a time."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="spin-rl-evaluation-")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "spin_rl.algorithms.evaluator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def start(self, spec: AgentSpec, networks: Mapping[str, Tensor], request: EvaluationRequest) -> None:
+        """Begin to evaluate ``networks`` (tensors of a checkpoint, on the CPU); fetch the result before the next."""
+        folder = Path(self._folder.name)
+        save_file(dict(networks), folder / "learner.safetensors")
+        save_agent_spec(spec, folder)
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"folder": str(folder), **asdict(request)}).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def done(self) -> bool:
+        """Whether ``result`` returns at once."""
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
+
+    def result(self) -> EvaluationResult:
+        """The result of what was started; waits for it.
+
+        Raises:
+            RuntimeError: the evaluation failed, or its process is gone.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"The evaluating process ended with exit code {self._process.wait()}.")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"The evaluation failed: {answer['error']}")
+        return EvaluationResult(**answer["result"])
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._folder.cleanup()
+
+
+_idle: list[EvaluationProcess] = []
+
+
+def take_process() -> EvaluationProcess:
+    """A process that nobody uses; they are slow to start, so those given back are used again."""
+    return _idle.pop() if _idle else EvaluationProcess()
+
+
+def give_back(process: EvaluationProcess) -> None:
+    """Keep a process for the next who needs one; to be given back only without a pending evaluation."""
+    _idle.append(process)
+
+
+def close_idle() -> None:
+    """End all processes that nobody uses."""
+    while _idle:
+        _idle.pop().close()
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints is no answer
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    while True:
+        answers.write(json.dumps(_answer(json.loads(requests.get()))) + "\n")
+        answers.flush()
+
+
+def _read(requests: "queue.SimpleQueue[str]") -> None:
+    for line in sys.stdin:
+        requests.put(line)
+    os._exit(0)  # nobody waits for the evaluation that is under way
+
+
+def _answer(request: dict[str, object]) -> dict[str, object]:
+    try:
+        objective = load_objective(Path(str(request.pop("folder"))))
+        settings = EvaluationRequest(**request)  # type: ignore[arg-type]
+        return {"result": asdict(evaluate_objective(objective.to(torch.device(settings.device)), settings))}
+    except Exception:
+        return {"error": traceback.format_exc()}
+
+
+if __name__ == "__main__":
+    main()

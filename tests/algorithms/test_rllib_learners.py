@@ -1,0 +1,149 @@
+"""What RLlib and Tune can do with the algorithms: several learners, evaluation elsewhere, reuse, failures."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium
+import pytest
+import ray
+import torch
+from ray import tune
+from safetensors.torch import load_file
+
+from spin_rl.algorithms.checkpoints import load_policy
+from spin_rl.algorithms.evaluator import _idle
+from spin_rl.algorithms.rllib import Factored, OfflineConfig, register_algorithms
+from spin_rl.platform.evaluation import EVALUATION_SEED
+from spin_rl.platform.results_callback import ResultsCallback
+from tests.algorithms.rllib_runs import EVERY, TASK, configure, numbers, plain_loop
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def without_dropout(config: OfflineConfig) -> OfflineConfig:
+    return config.training(network={"policy_dropout": 0.0})
+
+
+def assert_close(result: dict, expected: dict) -> None:
+    assert result["train"] == pytest.approx(expected["train"], rel=1e-4)
+
+
+def test_two_learners_share_the_work_of_one_and_resume_to_the_same_bits(small_data, tmp_path):
+    config = without_dropout(configure("factored", small_data)).learners(num_learners=2)
+    agent, expected = plain_loop(config.copy(copy_frozen=False), 3)
+    algorithm = config.build_algo()
+    results = [numbers(algorithm.train()) for _ in range(3)]
+    for result, other in zip(results[1:], expected[1:], strict=True):
+        assert_close(result, other)
+    assert results[0]["eval"] == expected[0]["eval"]
+    weights = algorithm.get_module().objective.state_dict()
+    for name, value in agent.objective.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-4, atol=1e-5)
+
+    # with dropout, each learner draws from a generator of its own
+    algorithm.learner_group.foreach_learner(
+        lambda learner: [setattr(part, "p", 0.1) for part in learner.agent.policy.modules() if hasattr(part, "p")] and 0
+    )
+    algorithm.train()
+    folder = Path(algorithm.save_to_path(tmp_path / "two"))
+    tensors = load_file(folder / "learner.safetensors")
+    assert not torch.equal(tensors["random.cpu"], tensors["learner1.random.cpu"])
+    undisturbed = [numbers(algorithm.train()) for _ in range(2)]
+    algorithm.restore_from_path(folder)
+    assert [numbers(algorithm.train()) for _ in range(2)] == undisturbed
+    algorithm.stop()
+
+
+def test_overlapped_evaluation_changes_no_number_and_no_checkpoint(small_data, tmp_path):
+    config = configure("factored", small_data).resources(num_cpus_for_main_process=2)
+    assert config.overlaps_evaluation
+    assert config.training_threads == 1
+    agent, expected = plain_loop(config.copy(copy_frozen=False), 5)
+    state = agent.state()[0]
+    algorithm = config.build_algo()
+    results, folders = [], []
+    for number in range(5):
+        results.append(numbers(algorithm.train()))
+        folders.append(Path(algorithm.save_to_path(tmp_path / str(number))))
+    assert results == expected
+    for name, value in state.items():
+        assert torch.equal(load_file(folders[-1] / "learner.safetensors")[name], value), name
+    # the first checkpoint was written after later updates had been made, and is of none of them
+    untrained = plain_loop(config.copy(copy_frozen=False), 1)[0].objective.state_dict()
+    assert all(torch.equal(v, untrained[name]) for name, v in load_policy_and_critics(folders[0]).items())
+
+    # the process that it leaves to the next is used again; a reused algorithm is a new one
+    other = configure("saint", small_data).resources(num_cpus_for_main_process=2).debugging(seed=8)
+    assert algorithm.reset({**other.to_dict(), "method_name": "saint"})
+    evaluators = list(_idle)
+    assert [numbers(algorithm.train()) for _ in range(3)] == plain_loop(other, 3)[1]
+    assert len(evaluators) == 1
+    assert _idle == evaluators
+    algorithm.restore_from_path(algorithm.save_to_path(tmp_path / "saint"))
+    assert numbers(algorithm.train()) == plain_loop(other, 4)[1][-1]
+    algorithm.stop()
+    assert not _idle
+    assert evaluators[0]._process.returncode is not None
+
+
+def load_policy_and_critics(folder: Path) -> dict[str, torch.Tensor]:
+    tensors = load_file(folder / "learner.safetensors")
+    return {name.removeprefix("networks."): v for name, v in tensors.items() if name.startswith("networks.")}
+
+
+def test_env_runners_evaluate_as_one_plays_by_hand(small_data):
+    config = configure("factored", small_data).training(evaluation_sampled=False)
+    algorithm = config.evaluation(evaluation_num_env_runners=2).build_algo()
+    first, _, last = (algorithm.train()["eval"] for _ in range(3))
+    assert (first["updates"], last["updates"], last["episodes"]) == (0, 2 * EVERY, 2)
+    module = algorithm.get_module()
+    returns = []
+    for runner in range(2):
+        env = gymnasium.make(TASK.gym_id)
+        observation, _ = env.reset(seed=EVALUATION_SEED + runner)
+        rewards, ended = [], False
+        while not ended:
+            batch = {"obs": torch.from_numpy(observation)[None]}
+            observation, reward, terminated, truncated, _ = env.step(
+                module.forward_inference(batch)["actions"][0].numpy()
+            )
+            rewards.append(reward)
+            ended = terminated or truncated
+        returns.append(math.fsum(rewards))
+        env.close()
+    assert last["return_mean"] == pytest.approx(sum(returns) / 2, rel=1e-5)
+    algorithm.stop()
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_at_once_and_leaves_the_last_good_checkpoint(small_data, tmp_path):
+    register_algorithms()
+    config = configure("factored", small_data).training(lr=1e30)
+    (result,) = tune.Tuner(
+        Factored.__name__,
+        param_space=config,
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path),
+            name="tune",
+            stop={"updates": 5 * EVERY},
+            callbacks=[ResultsCallback(tmp_path, lambda trial: {"updates": 5 * EVERY})],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=3),
+            verbose=0,
+        ),
+    ).fit()
+    (path,) = tmp_path.glob("trials/*/trial.json")
+    record = json.loads(path.read_text())
+    assert (record["state"], record["starts"]) == ("failed", 1)
+    assert re.search(r"DivergedError: \w+_loss became (nan|inf) in update [1-4]; ", record["error"])
+    policy = load_policy(Path(result.checkpoint.path))
+    assert all(bool(value.isfinite().all()) for value in policy.state_dict().values())
