@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
+from spin_rl.envs import pictures
 from spin_rl.envs.catalogue import UNKNOWN, ScriptedPolicy, Task, register_family
 from spin_rl.envs.errors import UserError
 
@@ -70,6 +71,9 @@ class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
     both of these terminate. Truncated after 100 steps.
     """
 
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
+    render_mode = "rgb_array"
+
     def __init__(self, dimensions: int, side: int, pits: int = 0) -> None:
         self._grid = shared_grid(dimensions, side, pits)
         self.action_space = MultiDiscrete([2] * (2 * dimensions))
@@ -89,10 +93,26 @@ class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
         self._state = np.clip(self._state + action[0::2] - action[1::2], 0, goal)
         self._steps += 1
         distance = float(np.linalg.norm(goal - self._state))
-        fell = self._state.astype(np.int64).tobytes() in self._grid.pits
+        fell = self._fell
         terminated = fell or distance == 0
         reward = -10.0 * float(np.linalg.norm(goal)) if fell else 10.0 if distance == 0 else -distance
         return self._state.astype(np.float32), reward, terminated, self._steps >= STEPS and not terminated, {}
+
+    @property
+    def _fell(self) -> bool:
+        return self._state.astype(np.int64).tobytes() in self._grid.pits
+
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        """A column for each dimension, filled up to its coordinate; the goal is the top row. (360, 360, 3) RGB."""
+        picture = pictures.Picture()
+        colour = pictures.DANGER if self._fell else pictures.BODY
+        side, dimensions = self._grid.side, self._grid.dimensions
+        picture.box(((0, (side - 1) / side), (1, 1)), pictures.GOAL)
+        for dimension, coordinate in enumerate(self._state):
+            left, right = (dimension + 0.1) / dimensions, (dimension + 0.9) / dimensions
+            picture.box(((left, 0), (right, (coordinate + 0.5) / side)), pictures.TRAIL)
+            picture.box(((left, coordinate / side), (right, (coordinate + 1) / side)), colour)
+        return picture.pixels
 
 
 class Plan:

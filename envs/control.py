@@ -6,7 +6,7 @@ Task list and reference returns: SPIN-RL's catalogue follows Beeson et al. 2024 
 import logging
 import os
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Nothing here renders while it trains, and without a display the default back end fails on import.
 os.environ.setdefault("MUJOCO_GL", "disable")
@@ -18,6 +18,9 @@ from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
 from spin_rl.envs.catalogue import ReferenceScores, Task, register
+
+if TYPE_CHECKING:
+    from spin_rl.envs.camera import Camera
 
 # MuJoCo calls some attributes of dm_control's own models deprecated, each time that one is built.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -50,6 +53,8 @@ class DiscretizedControl(gymnasium.Env[NDArray[np.float32], Any]):
     Action: int (N,), each in [0, bins). An episode is truncated after the task's 1000 steps and never terminates.
     """
 
+    render_mode = "rgb_array"
+
     def __init__(self, domain: str, task: str, bins: int) -> None:
         self._env = suite.load(domain, task, task_kwargs={"random": np.random.RandomState(0)})
         spec = self._env.action_spec()
@@ -59,6 +64,8 @@ class DiscretizedControl(gymnasium.Env[NDArray[np.float32], Any]):
         self.action_space = MultiDiscrete([bins] * len(self._values))
         size = sum(int(np.prod(array.shape)) for array in self._env.observation_spec().values())
         self.observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / self._env.control_timestep())}
+        self._camera: Camera | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -74,16 +81,26 @@ class DiscretizedControl(gymnasium.Env[NDArray[np.float32], Any]):
         truncated = bool(time_step.last() and not terminated)
         return self._flatten(time_step.observation), float(time_step.reward), terminated, truncated, {}
 
-    @property
-    def physics(self) -> Any:
-        """The MuJoCo physics, for rendering."""
-        return self._env.physics
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        """The simulation as it is now, (360, 480, 3) RGB.
+
+        Raises:
+            UserError: this machine has no renderer.
+        """
+        if self._camera is None:
+            from spin_rl.envs.camera import Camera
+
+            self._camera = Camera(self._env.physics)
+        return self._camera.picture()
 
     @staticmethod
     def _flatten(observation: dict[str, Any]) -> NDArray[np.float32]:
         return np.concatenate([np.ravel(array) for array in observation.values()], dtype=np.float32)
 
     def close(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
+            self._camera = None
         self._env.close()
 
 

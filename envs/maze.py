@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
+from spin_rl.envs import pictures
 from spin_rl.envs.catalogue import ReferenceScores, ScriptedPolicy, Task, register
 
 START = (0.25, 0.1)
@@ -64,18 +65,23 @@ class Maze(gymnasium.Env[NDArray[np.float32], Any]):
     Every step costs 0.05; reaching the goal pays 100 and terminates. Truncated after 150 steps.
     """
 
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    render_mode = "rgb_array"
+
     def __init__(self, actuators: int) -> None:
         self._pushes = pushes(actuators)
         self.action_space = MultiDiscrete([2] * actuators)
         self.observation_space = Box(0.0, 1.0, (2,), np.float32)
         self._position = np.array(START)
         self._steps = 0
+        self._trail = [self._position]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         super().reset(seed=seed)
         self._position, self._steps = np.array(START), 0
+        self._trail = [self._position]
         return self._position.astype(np.float32), {}
 
     def step(self, action: NDArray[np.int64]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
@@ -90,8 +96,19 @@ class Maze(gymnasium.Env[NDArray[np.float32], Any]):
             if reached := _within(moved, GOAL):
                 break
         self._steps += 1
+        self._trail.append(self._position)
         truncated = self._steps >= STEPS and not reached
         return self._position.astype(np.float32), 100.0 * reached - 0.05, reached, truncated, {}
+
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        """Walls, goal, the point and where it was, (360, 360, 3) RGB."""
+        picture = pictures.Picture()
+        picture.box(GOAL, pictures.GOAL)
+        for wall in WALLS:
+            picture.box(wall, pictures.WALL)
+        picture.dots(self._trail, 0.006, pictures.TRAIL)
+        picture.dots([self._position], 0.014, pictures.BODY)
+        return picture.pixels
 
 
 def _within(position: NDArray[np.float64], box: tuple[tuple[float, float], tuple[float, float]]) -> bool:

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.commands import asm, data, doctor, pretrain, probe, report, run, submit, sweep
+from spin_rl.platform.commands import asm, data, doctor, pretrain, probe, report, run, submit, sweep, video
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ app.command()(run.train)
 app.command()(run.evaluate)
 app.command()(sweep.sweep)
 app.command(context_settings={"allow_interspersed_args": False})(submit.submit)
+app.command()(video.video)
 app.command()(report.report)
 app.command()(report.ui)
 app.command()(doctor.doctor)

@@ -20,7 +20,7 @@ from filelock import FileLock
 from spin_rl.envs.behaviour.library import load_policy
 from spin_rl.envs.behaviour.network import UniformRandom
 from spin_rl.envs.catalogue import Task, nvec_of
-from spin_rl.envs.errors import UserError
+from spin_rl.envs.errors import UserError, unknown_name
 from spin_rl.envs.rollout import BatchPolicy, Episode, rollout
 from spin_rl.platform.datasets.build import Origin, build_dataset, versions
 from spin_rl.platform.datasets.levels import LEVELS, check_level
@@ -174,6 +174,22 @@ def _source(task: Task, name: str, epsilon: float, policies: Path | None) -> _So
     return _Source(Origin(name, f"DecQN of {card.steps} steps, seed {card.seed}", card.digest, epsilon), policy)
 
 
+def behaviour_policy(task: Task, name: str, *, epsilon: float = 0.0, policies: Path | None = None) -> BatchPolicy:
+    """The policy that collects ``name`` (random, medium or expert).
+
+    Raises:
+        UserError: there is none of that name, or none was trained.
+    """
+    if name not in _STREAMS:
+        raise unknown_name("behaviour policy", name, _STREAMS)
+    return _source(task, name, epsilon, policies).policy
+
+
+def stream_of(seed: int, name: str) -> int:
+    """Seed of the episodes of behaviour ``name`` in a dataset of ``seed``."""
+    return int(np.random.SeedSequence([seed, _STREAMS[name]]).generate_state(1)[0])
+
+
 class _Share:
     """The chunks of one behaviour: which are there, which are under way, and whether they suffice."""
 
@@ -253,9 +269,7 @@ def _collect(
         while not all(share.whole for share in shares):
             for share in shares:
                 while pool.free and (number := share.next_chunk()) is not None:
-                    stream = int(
-                        np.random.SeedSequence([seed, _STREAMS[share.source.origin.name]]).generate_state(1)[0]
-                    )
+                    stream = stream_of(seed, share.source.origin.name)
                     pool.submit((share, number), _collect_chunk, task, share.source.policy, stream, number)
             (share, number), episodes = pool.next()
             share.put(number, episodes)
