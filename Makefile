@@ -10,7 +10,7 @@ DOCKERFILES := docker/Dockerfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check lint types imports images scripts bench pins tree clean
+.PHONY: help setup quickstart test check lint types imports images scripts audit licences bench pins tree clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r target what; do \
@@ -24,7 +24,7 @@ quickstart: setup  ## the main job on this machine, in minutes: data, pretrainin
 test: setup  ## run every test but the benchmarks
 	$(BIN)/python -m pytest
 
-check: lint types imports images scripts  ## formatting, lint, types, import directions, image files, shell scripts
+check: lint types imports images scripts audit  ## formatting, lint, types, import directions, image files, licences
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -43,6 +43,13 @@ images: setup
 
 scripts: setup
 	$(BIN)/shellcheck $(SCRIPTS)
+
+audit: setup
+	$(BIN)/python .ci/audit.py
+	$(BIN)/python .ci/licences.py
+
+licences: setup  ## list the dependencies' licences anew in docs/licences.md
+	$(BIN)/python .ci/licences.py --write
 
 bench: setup  ## run the benchmarks and print their numbers
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

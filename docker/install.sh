@@ -8,13 +8,13 @@ set -eu
 
 dependencies() {
     python3 -m venv "$1"
-    # Without the development tools; with S3 and what an MLflow server with users needs.
+    # Without the development tools; with S3, PostgreSQL and what an MLflow server with users needs.
     python3 -c '
 import tomllib
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
 extras = project["optional-dependencies"]
-print(*project["dependencies"], *extras["s3"], *extras["server"], sep="\n")
+print(*project["dependencies"], *extras["postgresql"], *extras["s3"], *extras["server"], sep="\n")
 ' >"$1/dependencies.txt"
     index=""
     if [ "${DEVICE:-gpu}" = cpu ]; then

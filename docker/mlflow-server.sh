@@ -24,11 +24,12 @@ END
 case ${MLFLOW_ARTIFACTS_DESTINATION:-} in
     s3://*) python -c '
 import os, time, urllib.parse
-import boto3, botocore.exceptions
+import boto3, botocore.config, botocore.exceptions
+once = botocore.config.Config(retries={"total_max_attempts": 1})
 bucket = urllib.parse.urlsplit(os.environ["MLFLOW_ARTIFACTS_DESTINATION"]).netloc
-for left in reversed(range(30)):
+for left in reversed(range(60)):
     try:
-        client = boto3.client("s3")
+        client = boto3.client("s3", config=once)
         if bucket not in [known["Name"] for known in client.list_buckets()["Buckets"]]:
             client.create_bucket(Bucket=bucket)
         break

@@ -222,7 +222,7 @@ def test_the_mlflow_server_asks_for_a_password_and_its_own_name(home: Path, s3: 
         "/run/secrets": str(secrets),
         "127.0.0.1:5000": f"127.0.0.1:{port}",
         "http://s3:8333": s3,
-        "postgresql://mlflow@postgres:5432/mlflow": f"sqlite:///{home}/mlflow.db",
+        "postgresql+psycopg://mlflow@postgres:5432/mlflow": f"sqlite:///{home}/mlflow.db",
         "0.0.0.0": "127.0.0.1",
     }
     variables = {"MLFLOW_PORT": str(port), "MLFLOW_WORKERS": "1"}
