@@ -50,13 +50,13 @@ class LeaseLostError(Exception):
 class Lease:
     """The lease at ``place``, held or waited for by this object; a context manager that releases it at the end."""
 
-    def __init__(self, place: Path, lasts: float = LASTS) -> None:
+    def __init__(self, place: Path, lasts: float | None = None) -> None:
         """
         Args:
             place: path that its files' names begin with; the folder has to exist.
-            lasts: seconds without a heartbeat after which it may be taken from this holder.
+            lasts: seconds without a heartbeat after which it may be taken from this holder; ``LASTS`` by default.
         """
-        self.place, self.lasts = place, lasts
+        self.place, self.lasts = place, LASTS if lasts is None else lasts
         self._record: dict[str, Any] = {}
         self._number = 0
         self._file: int | None = None
