@@ -78,6 +78,7 @@ class EvaluationProcess:
 
     def done(self) -> bool:
         """Whether ``result`` returns at once."""
+        assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def result(self) -> EvaluationResult:

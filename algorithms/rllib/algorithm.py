@@ -42,6 +42,7 @@ class OfflineAlgorithm(Algorithm):
     """
 
     config_class: type[OfflineConfig] = OfflineConfig
+    learner_group: Any
 
     @classmethod
     def get_default_config(cls) -> OfflineConfig:
