@@ -8,6 +8,7 @@ import typer
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="Task, such as cheetah-run.")]
 LevelName = Annotated[str, typer.Argument(metavar="LEVEL", help="Level of the dataset, such as medium-expert.")]
 Bins = Annotated[int, typer.Option(help="Choices per action dimension.")]
+Version = Annotated[int | None, typer.Option(help="Version of the dataset; the newest by default.", min=1)]
 Preset = Annotated[str, typer.Option(help="Sizes of the networks: paper, small or tiny.")]
 Root = Annotated[str, typer.Option("--root", help="Where datasets lie.", envvar="SPIN_RL_DATA")]
 Storage = Annotated[Path, typer.Option(help="Where results lie.", envvar="SPIN_RL_STORAGE")]

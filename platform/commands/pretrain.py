@@ -1,7 +1,7 @@
 """``spin-rl pretrain``: action structure models into the store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from spin_rl.platform.commands.options import (
     Root,
     Storage,
     TaskName,
+    Version,
 )
 
 if TYPE_CHECKING:
@@ -33,12 +34,16 @@ def pretrain(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Instead of --steps: the last epoch.", min=0)] = None,
     bins: Bins = 3,
+    version: Version = None,
     preset: Preset = "small",
     asm_objective: ASMObjective = "mam",
     masking: Masking = "variable",
     masking_rate: MaskingRate = 0.15,
     masking_split: MaskingSplit = (0.8, 0.1),
     fully_masked: FullyMasked = 0.2,
+    kl_weight: Annotated[float, typer.Option(help="With vam: weight of the divergence in the bound.")] = 1.0,
+    latent_width: Annotated[int, typer.Option(help="With vam: size of the Gaussian latent.")] = 32,
+    temperature: Annotated[float, typer.Option(help="With cam: temperature of the contrast.")] = 0.1,
     precision: Precision = "float32",
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
     threads: Annotated[
@@ -47,7 +52,10 @@ def pretrain(
     root: Root = "data",
     storage: Storage = Path("results"),
 ) -> None:
-    """Pretrain an action structure model into the store, or find it there; prints the checkpoint's folder."""
+    """Pretrain an action structure model into the store, or find it there; prints the checkpoints' folders.
+
+    Goes on from the nearest earlier checkpoint of the same model, so that asking for more steps costs the difference.
+    """
     import torch
     from rich.console import Console
 
@@ -58,25 +66,27 @@ def pretrain(
 
     console = Console()
     torch.set_num_threads(threads)
-    dataset = open_dataset(task, level, bins=bins, root=root)
+    dataset = open_dataset(task, level, bins=bins, root=root, version=version)
     hidden = masking_of(masking, masking_rate, masking_split, fully_masked)
-    config = asm_config(preset, asm_objective, hidden, precision, seed)
+    details = {"kl_weight": kl_weight, "latent_width": latent_width, "temperature": temperature}
+    config = asm_config(preset, asm_objective, hidden, precision, seed, **details)
     wanted = steps or [5000]
     if epochs is not None:
         wanted = [epochs * -(-len(dataset) // config.batch_size)]
+    store = ASMStore(asm_root(storage.absolute()))
     with progress_bar() as progress:
-        bar = progress.add_task("pretraining", total=max(wanted))
-        checkpoints = ensure_asm(
-            ASMStore(asm_root(storage.absolute())),
-            dataset,
-            config,
-            wanted,
-            device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            on_step=lambda step, loss: progress.update(
-                bar, completed=step, description=f"pretraining, loss {loss:.3f}"
-            ),
-        )
-        progress.update(bar, completed=max(wanted))
+        bar = progress.add_task("looking into the store", total=None)
+
+        def on_step(step: int, loss: float) -> None:
+            nonlocal bar
+            if progress.tasks[-1].total is None:  # only now it is known where it goes on: time left counts from there
+                progress.remove_task(bar)
+                bar = progress.add_task("", total=max(wanted), completed=step)
+            progress.update(bar, completed=step, description=f"pretraining, loss {loss:.3f}")
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        checkpoints = ensure_asm(store, dataset, config, wanted, device=device, on_step=on_step)
+        progress.update(bar, total=max(wanted), completed=max(wanted))
     for checkpoint in checkpoints:
         console.print(
             f"step {checkpoint.step}: held-out loss {checkpoint.validation_loss:.3f}, accuracy "
@@ -88,6 +98,7 @@ def pretrain(
 
 
 def masking_of(kind: str, rate: float, split: tuple[float, float], fully_masked: float) -> "MaskingSettings":
+    """The masking that options describe; UserError where its kind is unknown."""
     from spin_rl.algorithms.masking import Masking as MaskingSettings
     from spin_rl.envs import unknown_name
 
@@ -97,8 +108,13 @@ def masking_of(kind: str, rate: float, split: tuple[float, float], fully_masked:
     return MaskingSettings(rate, mask, randomise, variable=kind == "variable", fully_masked=fully_masked)
 
 
-def asm_config(preset: str, objective: str, masking: "MaskingSettings", precision: str, seed: int) -> "ASMConfig":
+def asm_config(
+    preset: str, objective: str, masking: "MaskingSettings", precision: str, seed: int, **details: Any
+) -> "ASMConfig":
+    """What a model is pretrained with; ``details`` are further settings of ``ASMConfig``."""
     from spin_rl.algorithms.methods import get_preset
     from spin_rl.algorithms.pretraining import ASMConfig
 
-    return ASMConfig(sizes=get_preset(preset).asm, objective=objective, masking=masking, precision=precision, seed=seed)
+    return ASMConfig(
+        sizes=get_preset(preset).asm, objective=objective, masking=masking, precision=precision, seed=seed, **details
+    )
