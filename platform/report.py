@@ -12,6 +12,7 @@ from rich.table import Table
 
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.report_groups import Group, evaluations, groups
+from spin_rl.platform.report_sections import Analysis, Section, write_sections
 from spin_rl.platform.report_tables import (
     BASELINE,
     aggregate,
@@ -39,6 +40,7 @@ class Report:
         table: one row for each method of each group (`report_tables.summary`).
         overall: one row for each method over all groups (`report_tables.aggregate`).
         pictures: the pictures without their suffix, by caption.
+        sections: the sweep's own part.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Report:
     table: pd.DataFrame
     overall: pd.DataFrame
     pictures: dict[str, Path] = field(default_factory=dict)
+    sections: list[Section] = field(default_factory=list)
 
     @property
     def page(self) -> Path:
@@ -54,8 +57,12 @@ class Report:
         return self.folder / "report.html"
 
 
-def make_report(folder: Path) -> Report:
+def make_report(folder: Path, analysis: Analysis | None = None) -> Report:
     """Write ``<folder>/report/``: report.html, the tables as CSV, Markdown and LaTeX, every picture as PNG and PDF.
+
+    Args:
+        folder: the sweep's folder.
+        analysis: makes the sweep's own part; none by default.
 
     Raises:
         UserError: the folder holds no sweep, or no trial of it has been evaluated yet.
@@ -82,9 +89,9 @@ def make_report(folder: Path) -> Report:
     overall.to_csv(target / "overall.csv", index=False)
     (target / "table.md").write_text(markdown(table), encoding="utf-8")
     (target / "table.tex").write_text(latex(table), encoding="utf-8")
-    report = Report(
-        target, results, sweep_groups, table, overall, _draw(target, sweep_groups, evaluated, table, overall, scores)
-    )
+    pictures = _draw(target, sweep_groups, evaluated, table, overall, scores)
+    sections = write_sections(analysis, results, target)
+    report = Report(target, results, sweep_groups, table, overall, pictures, sections)
     report.page.write_text(render_page(report), encoding="utf-8")
     return report
 
@@ -146,6 +153,11 @@ def print_report(report: Report, console: Console, *, paper: bool = False) -> No
         _print_table(console, str(title), readable(rows))
     if len(report.groups) > 1 and len(report.overall):
         _print_table(console, "over all tasks", readable_aggregate(report.overall))
+    for section in report.sections:
+        for title, text in section.tables.items():
+            _print_table(console, f"{section.title}: {title}", text)
+        if section.text:
+            console.print(section.text, highlight=False)
     if paper:
         compared = against_paper(report.table, report.groups)
         if compared.empty:

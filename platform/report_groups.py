@@ -206,20 +206,14 @@ def _labels(trials: pd.DataFrame) -> pd.Series:
         text = rows.map(str)
         chosen: list[str] = []
         for name in _settings(rows):
-            if name in _PLACES or text.groupby(blocks)[name].nunique().max() < 2:
-                continue  # not chosen, but where something lies, or what comes with the seed
-            if not any(_tell_the_same(text[name], text[other]) for other in chosen):
+            # what says where something lies, or comes with the seed or with those chosen already, was not chosen
+            if name not in _PLACES and text.groupby([*blocks, *chosen])[name].nunique().max() > 1:
                 chosen.append(name)
         for index in rows.index:
             labels[index] = ", ".join(
                 [str(labels[index]), *(f"{name} {_setting(rows[name][index])}" for name in chosen)]
             )
     return labels
-
-
-def _tell_the_same(one: pd.Series, other: pd.Series) -> bool:
-    """Whether two settings split trials alike, as steps and epochs of one pretraining do."""
-    return one.nunique() == other.nunique() == len(set(zip(one, other, strict=True)))
 
 
 def _setting(value: object) -> str:

@@ -43,6 +43,17 @@ def render_page(report: "Report") -> str:
         else {},
         conditions=conditions(results),
         pictures={caption: _embedded(path.with_suffix(".png")) for caption, path in report.pictures.items()},
+        sections=[
+            {
+                "title": section.title,
+                "text": section.text,
+                "tables": {title: _cells(text) for title, text in section.tables.items()},
+                "pictures": {
+                    caption: _embedded(path.with_suffix(".png")) for caption, path in section.pictures.items()
+                },
+            }
+            for section in report.sections
+        ],
         unfinished=[_trial(trial) for trial in unfinished.reset_index().to_dict("records")],
         settings=_flat(results.record["settings"]),
         provenance=_flat(results.record.get("provenance", {})),

@@ -40,10 +40,15 @@ def log_report(report: Report) -> bool:
 def description(report: Report) -> str:
     """The parent's description in Markdown: what the sweep is, its tables, and where to look next."""
     record = report.results.record
-    parts = [_headline(report), record["description"], markdown(report.table)]
+    parts = [_headline(report), record["description"]]
+    for section in report.sections:
+        tables = [f"**{title}**\n\n{markdown_table(text)}" for title, text in section.tables.items()]
+        parts += [f"**{section.title}**", *section.text.splitlines(), *tables]
+    parts.append(markdown(report.table))
     if len(report.groups) > 1 and len(report.overall):
         parts.append(f"**Over all tasks**\n\n{markdown_table(readable_aggregate(report.overall))}")
-    names = ", ".join(f"`{path.name}.png`" for path in report.pictures.values())
+    pictures = [*report.pictures.values(), *(path for section in report.sections for path in section.pictures.values())]
+    names = ", ".join(f"`{path.name}.png`" for path in pictures)
     parts.append(f"Under *Artifacts*, in `report/`: the page `report.html`, the tables, {names}.")
     parts.append(_trials(report))
     if record["command"]:

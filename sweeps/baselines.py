@@ -1,5 +1,12 @@
 """The comparison: every method with every objective on every task and level, each with the same data and budget."""
 
+from collections.abc import Sequence
+
+import pandas as pd
+
+from spin_rl.platform.report_sections import Section
+from spin_rl.platform.results import SweepResults
+from spin_rl.sweeps.analysis import number, outcomes
 from spin_rl.sweeps.sweep import Sweep
 
 SPACE = {
@@ -29,9 +36,39 @@ TINY = {
     "episodes": (1,),
 }
 
+
+def analysis(results: SweepResults) -> Sequence[Section]:
+    """The paper's main table: return and minutes to target of every method, a table for each objective."""
+    table = outcomes(results, ["task", "bins", "level", "objective"])
+    tables = {f"{str(objective).upper()}": _matrix(rows) for objective, rows in table.groupby("objective", sort=False)}
+    text = (
+        "Return of the last evaluation / minutes till 95 % of the factored policy's final return, pretraining included "
+        "(a dash: not reached). The last line has the mean return over those lines that all methods have, and the "
+        "minutes to target summed over those in which all methods reached it."
+    )
+    return [Section("Every method on every dataset", text, tables, {"baselines": table.drop(columns="trials")})]
+
+
+def _matrix(rows: pd.DataFrame) -> pd.DataFrame:
+    """Datasets down, methods across."""
+    place = [f"{row['level']} {row['task']} {row['bins']:g}" for row in rows.to_dict("records")]
+    returns = rows.assign(place=place).pivot_table("return_mean", "place", "label", sort=False)
+    minutes = rows.assign(place=place, minutes=rows["target_seconds"] / 60)
+    minutes = minutes.pivot_table("minutes", "place", "label", sort=False, dropna=False).reindex_like(returns)
+    text = pd.DataFrame({"dataset": [*returns.index, "overall"]})
+    common, reached = returns.dropna(), minutes.dropna()
+    for label in returns:
+        cells = [f"{number(a)} / {number(b)}" for a, b in zip(returns[label], minutes[label], strict=True)]
+        mean = common[label].mean() if len(common) else float("nan")
+        total = reached[label].sum() if len(reached) else float("nan")
+        text[str(label)] = [*cells, f"{number(mean)} / {number(total)}"]
+    return text
+
+
 SWEEP = Sweep(
     name="baselines",
     description="Which method is best, and at what cost?",
     space=SPACE,
     tiny=TINY,
+    analysis=analysis,
 )

@@ -1,5 +1,6 @@
 """``spin-rl report`` and ``spin-rl ui``: look at what a sweep gave."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from spin_rl.platform.report import Report
+    from spin_rl.platform.report_sections import Analysis
 
 Storage = Annotated[str | None, typer.Option(help="Where results lie; ./results by default.", envvar="SPIN_RL_STORAGE")]
 
@@ -19,6 +21,9 @@ def report(
     mlflow: Annotated[bool, typer.Option(help="Put the report on the sweep's run in MLflow.")] = True,
     promote: Annotated[bool, typer.Option(help="Register the best policy of each task and level as champion.")] = False,
     sync: Annotated[bool, typer.Option(help="Send what MLflow has not taken yet, and wait for it.")] = False,
+    sweep_file: Annotated[
+        str | None, typer.Option(help="The file of a sweep of your own, for its analysis; it is run.")
+    ] = None,
 ) -> None:
     """Make tables, pictures and a page of a sweep, finished or still running, from its files alone."""
     from rich.console import Console
@@ -32,7 +37,7 @@ def report(
         from spin_rl.platform.tracking_report import send_rest
 
         console.print(f"MLflow at {send_rest(folder)} has everything.", soft_wrap=True)
-    made = make_report(folder)
+    made = make_report(folder, analysis_of(folder, sweep_file))
     print_report(made, console, paper=against_paper)
     if mlflow:
         from spin_rl.platform.tracking_report import log_report
@@ -41,6 +46,19 @@ def report(
             log_report(made)
     if promote:
         _promote(made, console)
+
+
+def analysis_of(folder: Path, sweep_file: str | None = None) -> "Analysis | None":
+    """The analysis that belongs to the sweep in ``folder``, if it has one.
+
+    A file that results name is not run for it: they may come from somebody else.
+    """
+    from spin_rl.sweeps.plan import read_plan
+    from spin_rl.sweeps.registry import SWEEPS, get_sweep
+
+    plan = read_plan(folder)
+    name = sweep_file or (plan.sweep if plan else "")
+    return get_sweep(name).analysis if sweep_file or name in SWEEPS else None
 
 
 def _promote(report: "Report", console: "Console") -> None:
