@@ -4,8 +4,9 @@ Plain PyTorch without Ray: the RLlib classes are a thin shell around it.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,13 +14,14 @@ from torch import Tensor
 
 from spin_rl.algorithms.asm import TRUNK_SIZES, ActionStructureModel, ASMSizes
 from spin_rl.algorithms.asm_files import ASMShape
-from spin_rl.algorithms.batches import Batch, DeviceTransitions, draw_indices
+from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
 from spin_rl.algorithms.distillation import distill
 from spin_rl.algorithms.features import FeatureStorage, FeatureTable, make_table
 from spin_rl.algorithms.methods import Preset, get_method
-from spin_rl.algorithms.objectives import Info, Objective, ObjectiveSettings, get_objective
+from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
 from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
 from spin_rl.algorithms.sharing import Share
+from spin_rl.algorithms.updates import make_updates
 from spin_rl.envs import UserError
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from spin_rl.platform.asm_store import ASMCheckpoint
@@ -72,7 +74,7 @@ class OfflineAgent:
         self._asm = asm if get_method(spec.algorithm).uses_asm else None
         if get_method(spec.algorithm).uses_asm:
             attach_asm(self.policy, asm, spec)
-        self._table: FeatureTable | None = None
+        self.table: FeatureTable | None = None
         self._prepared_for: DeviceTransitions | None = None
         self.objective.to(self.device).train()
         self.objective.make_optimizers()
@@ -107,8 +109,8 @@ class OfflineAgent:
             seconds = time.perf_counter() - started
         if isinstance(policy, CachedPolicy):
             storage = storage or FeatureStorage()
-            self._table = make_table(policy, data.observations, data.digest, storage, self.device)
-            seconds = self._table.seconds
+            self.table = make_table(policy, data.observations, data.digest, storage, self.device)
+            seconds = self.table.seconds
         self._prepared_for = data
         return seconds
 
@@ -120,41 +122,18 @@ class OfflineAgent:
         """
         self.prepare(data)
         self.objective.train()
-        history: list[dict[str, Tensor]] = []
-        for start in range(0, updates, _GATHER):
-            count = min(_GATHER, updates - start)
-            spec = self.spec
-            indices = draw_indices(spec.seed, 0, self.updates + start, count, spec.batch_size, data.size, self.device)
-            if self._share:
-                indices = indices[:, self._share.rows]
-            batches = data.gather(indices)._replace(table=self._table)  # one gather for all of them
-            history += [self._update(batches.at(index), self.updates + start + index) for index in range(count)]
-        self.updates += updates
-        return self._means(history)
-
-    def _update(self, batch: Batch, number: int) -> Info:
-        """Make update ``number`` of the run, from 0."""
-        settings = self.objective.settings
-        if settings.lr_decay != "constant":
-            for step in self.objective.optimizers.values():
-                step.scale_rates(settings.rate_share(number))
-        return self.objective.update(batch)
-
-    def _means(self, history: list[dict[str, Tensor]]) -> dict[str, float]:
-        """Read all logged values at once: the only synchronisation of K updates."""
-        names = list(history[0])
-        values = torch.stack([torch.stack([info[name] for name in names]) for info in history])
+        names, values = make_updates(
+            self.objective, data, partial(self._draw, data.size), self.updates, updates, self.table
+        )
         if self._share:
             self._share.average(values)
-        values = values.cpu()
-        finite = values.isfinite()
-        if not bool(finite.all()):
-            update, column = (int(number) for number in (~finite).nonzero()[0])
-            raise DivergedError(
-                f"{names[column]} became {values[update, column]} in update "
-                f"{self.updates - len(history) + update + 1}; try a smaller learning rate or clip the gradients."
-            )
-        return dict(zip(names, values.double().mean(0).tolist(), strict=True))
+        self.updates += updates
+        return read_means(names, values.cpu(), self.updates)
+
+    def _draw(self, size: int, first: int, count: int) -> Tensor:
+        """Indices (count, B) into ``size`` transitions: the minibatches from update ``first``."""
+        indices = draw_indices(self.spec.seed, 0, first, count, self.spec.batch_size, size, self.device)
+        return indices[:, self._share.rows] if self._share else indices
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next update depends on: tensors by name, and plain values."""
@@ -180,8 +159,26 @@ class OfflineAgent:
         self._prepared_for = None
 
 
-_GATHER = 64
-"""Minibatches gathered together: large enough to spread its cost, small enough to stay in the cache."""
+def read_means(names: Sequence[str], values: Tensor, updates: int, whose: str = "") -> dict[str, float]:
+    """The mean of each logged value over K updates.
+
+    Args:
+        names: of the values.
+        values: (K, names), on the CPU.
+        updates: how many the run has made, these included.
+        whose: what to add where one of several runs is meant.
+
+    Raises:
+        DivergedError: a value is not finite.
+    """
+    finite = values.isfinite()
+    if not bool(finite.all()):
+        update, column = (int(number) for number in (~finite).nonzero()[0])
+        raise DivergedError(
+            f"{names[column]}{whose} became {values[update, column]} in update {updates - len(values) + update + 1}; "
+            "try a smaller learning rate or clip the gradients."
+        )
+    return dict(zip(names, values.double().mean(0).tolist(), strict=True))
 
 
 def build_objective(spec: AgentSpec) -> Objective:

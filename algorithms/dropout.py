@@ -15,12 +15,16 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu":
         return functional.dropout(x, p)
-    dropped = round(p * 65536)
-    bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    keep = bits.view(torch.int16)[: x.numel()] >= dropped - 32768
     # a product with float factors is many times faster than where() or masked_fill(), forwards and backwards
-    factors = keep.float().mul_(65536 / (65536 - dropped)).view(x.shape)
-    return x * factors.to(x.dtype)
+    return x * keep_factors(x, p)
+
+
+def keep_factors(x: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
+    """What dropout multiplies ``x`` with on a CPU: 0, or 1 / (1 - p). From torch's own generator by default."""
+    dropped = round(p * 65536)
+    bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    keep = bits.view(torch.int16)[: x.numel()] >= dropped - 32768
+    return keep.float().mul_(65536 / (65536 - dropped)).view(x.shape).to(x.dtype)
 
 
 class Dropout(nn.Module):

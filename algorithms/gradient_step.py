@@ -37,6 +37,8 @@ class GradientStep:
         self._clip = clip
         self.average_gradients: Callable[[Sequence[nn.Parameter]], None] | None = None
         """Where several learners share a minibatch; called before gradients are clipped."""
+        self.stacked = False
+        """Whether parameters have a first dimension of seeds, which are clipped each by itself."""
         own_rates = own_rates or {}
         groups: dict[float, list[nn.Parameter]] = {}
         for parameter in self._parameters:
@@ -52,10 +54,22 @@ class GradientStep:
             self.average_gradients(self._parameters)
         if self._clip is not None:
             for network in self._networks:
-                nn.utils.clip_grad_norm_(network, self._clip)
+                if self.stacked:
+                    clip_each(network, self._clip)
+                else:
+                    nn.utils.clip_grad_norm_(network, self._clip)
         self.optimizer.step()
 
     def scale_rates(self, share: float) -> None:
         """Use this share of each learning rate from here on."""
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = share * rate
+
+
+def clip_each(parameters: Sequence[nn.Parameter], limit: float) -> None:
+    """``clip_grad_norm_`` of each of the n networks whose parameters have a first dimension of n."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])  # (parameters, n)
+    factors = (limit / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factors.view(-1, *([1] * (gradient.dim() - 1))))
