@@ -8,6 +8,7 @@ dataset is whole, so that a killed collection goes on where it stood.
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from spin_rl.envs.behaviour.library import load_policy
 from spin_rl.envs.behaviour.network import UniformRandom
@@ -28,7 +28,8 @@ from spin_rl.platform.datasets.metadata import SCHEMA, DatasetMetadata
 from spin_rl.platform.datasets.parts import read_part, write_part
 from spin_rl.platform.datasets.pool import InProcess, RayPool
 from spin_rl.platform.datasets.rows import Rows, rows_of
-from spin_rl.platform.datasets.store import Root
+from spin_rl.platform.datasets.store import Root, held
+from spin_rl.platform.leases import Lease
 
 CHUNK = 10
 """Episodes stepped side by side and collected as one piece; part of what the bits depend on."""
@@ -85,7 +86,7 @@ def make_dataset(
     staging = request.staging(place)
     try:
         staging.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(staging.parent / f".{level}.lock"):
+        with held(staging.parent / f".{level}.lease") as lease:
             there = place.versions(task.name, task.bins, level)
             for number in there:
                 metadata = place.read_metadata(f"{task.key}/{level}-v{number}")
@@ -95,9 +96,10 @@ def make_dataset(
             share = -(-size // len(sources))
             spaces = (request.observation_size, len(request.nvec))
             shares = [_Share(source, share, spaces, staging) for source in sources]
-            _collect(shares, task, seed, workers, on_progress)
+            _collect(shares, task, seed, workers, on_progress, lease)
+            whole = staging / f"whole-{uuid.uuid4().hex}"
             metadata = build_dataset(
-                staging / "whole",
+                whole,
                 [(share.source.origin, share.blocks()) for share in shares],
                 task=task.name,
                 bins=task.bins,
@@ -110,7 +112,8 @@ def make_dataset(
                 reference_random=task.reference.random if task.reference.known else None,
                 reference_expert=task.reference.expert if task.reference.known else None,
             )
-            place.publish(staging / "whole", metadata.key)
+            lease.check()
+            place.publish(whole, metadata.key)
             shutil.rmtree(staging)
     except OSError as error:
         raise UserError(
@@ -257,9 +260,14 @@ class _Share:
 
 
 def _collect(
-    shares: list[_Share], task: Task, seed: int, workers: int | None, on_progress: Callable[[int, int], None] | None
+    shares: list[_Share],
+    task: Task,
+    seed: int,
+    workers: int | None,
+    on_progress: Callable[[int, int], None] | None,
+    lease: Lease,
 ) -> None:
-    """Collect chunks until every share is whole."""
+    """Collect chunks until every share is whole, as long as the lease is held."""
     total = sum(share.needed for share in shares)
     if on_progress:
         on_progress(sum(share.collected for share in shares), total)
@@ -272,6 +280,7 @@ def _collect(
                     stream = stream_of(seed, share.source.origin.name)
                     pool.submit((share, number), _collect_chunk, task, share.source.policy, stream, number)
             (share, number), episodes = pool.next()
+            lease.check()
             share.put(number, episodes)
             if on_progress:
                 on_progress(sum(share.collected for share in shares), total)

@@ -4,6 +4,7 @@ A column per dimension compresses better than a list column, and any tool that r
 """
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,7 +39,7 @@ def write_part(path: Path, rows: Rows) -> None:
     columns = [rows.episode, rows.step, *rows.observations.T, *rows.actions.T, rows.rewards, rows.terminated]
     table = pa.table([np.ascontiguousarray(column) for column in columns], schema=schema)
     floats = [field.name for field in schema if field.type == pa.float32()]
-    unfinished = path.with_name(path.name + ".new")
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")  # two writers never write into one file
     with unfinished.open("wb") as file:
         pq.write_table(
             table,

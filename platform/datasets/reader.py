@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from spin_rl.envs.catalogue import BINS, nvec_of, tasks
@@ -17,7 +17,8 @@ from spin_rl.envs.errors import UserError
 from spin_rl.platform.datasets.metadata import DatasetMetadata
 from spin_rl.platform.datasets.parts import read_verified
 from spin_rl.platform.datasets.rows import Rows
-from spin_rl.platform.datasets.store import Root, find_metadata
+from spin_rl.platform.datasets.store import Root, find_metadata, held
+from spin_rl.platform.leases import Lease
 
 
 class Batch(NamedTuple):
@@ -87,7 +88,7 @@ def open_dataset(
 ) -> OfflineDataset:
     """Open a dataset for training.
 
-    The first opening on a machine verifies every value and writes the Arrow copy, under a lock; later ones only map it.
+    The first opening on a machine verifies every value and writes the Arrow copy, under a lease; later ones map it.
 
     Args:
         task: name of the task.
@@ -106,9 +107,9 @@ def open_dataset(
     if not (copy / _READY).exists():
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(copy.parent / f".{metadata.digest}.lock"):
+            with held(copy.parent / f".{metadata.digest}.lease") as lease:
                 if not (copy / _READY).exists():
-                    _make_copy(place, metadata, copy, on_rows)
+                    _make_copy(place, metadata, copy, on_rows, lease)
         except OSError as error:
             raise UserError(
                 f"The Arrow copy {copy} cannot be written ({error.strerror or error}); make room there, or name "
@@ -157,8 +158,10 @@ _READY = "ready.json"
 """Written last into a copy: sizes of its files."""
 
 
-def _make_copy(place: Root, metadata: DatasetMetadata, copy: Path, on_rows: Callable[[int], None] | None) -> None:
-    """Verify the dataset and write its Arrow copy; to be called under the lock."""
+def _make_copy(
+    place: Root, metadata: DatasetMetadata, copy: Path, on_rows: Callable[[int], None] | None, lease: Lease
+) -> None:
+    """Verify the dataset and write its Arrow copy, under a lease."""
     check_spaces(metadata, f"{place.location}/{metadata.key}")
     rows, transitions = metadata.rows, metadata.transitions
     observations = np.empty((rows, metadata.observation_size), np.float32)
@@ -174,8 +177,9 @@ def _make_copy(place: Root, metadata: DatasetMetadata, copy: Path, on_rows: Call
     ends = np.flatnonzero(is_last)
     offsets = np.append(0, ends - np.arange(len(ends)))  # k ends lie before the end of episode k
 
-    unfinished = copy.with_name(copy.name + ".new")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    for left in copy.parent.glob(f"{copy.name}.*.new"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    unfinished = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}.new")
     unfinished.mkdir()
     try:
         _write_columns(
@@ -187,6 +191,7 @@ def _make_copy(place: Root, metadata: DatasetMetadata, copy: Path, on_rows: Call
         sizes = {path.name: path.stat().st_size for path in unfinished.iterdir()}
         ready = {"files": sizes, "rows": rows, "transitions": transitions}
         (unfinished / _READY).write_text(json.dumps(ready))
+        lease.check()
         shutil.rmtree(copy, ignore_errors=True)  # one without its last file
         unfinished.rename(copy)
     finally:

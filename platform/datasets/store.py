@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from spin_rl.envs.catalogue import BINS, get_task
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.datasets.metadata import DatasetMetadata
+from spin_rl.platform.leases import Lease, LeaseLostError
 
 
 def default_root() -> str:
@@ -108,6 +111,22 @@ class Root:
             return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in self.filesystem.ls(folder, detail=False)]
         except (FileNotFoundError, NotADirectoryError):
             return []
+
+
+@contextmanager
+def held(place: Path) -> Iterator[Lease]:
+    """The lease at ``place``, waited for: one process, of all machines that share the folder, makes what lies there.
+
+    Raises:
+        UserError: it was lost, as ``Lease.check`` found out: this process was suspended for too long.
+    """
+    lease = Lease(place)
+    lease.acquire()
+    try:
+        with lease:
+            yield lease
+    except LeaseLostError as error:
+        raise UserError(f"Another process went on with this one's work: {error} Run the command again.") from error
 
 
 def list_datasets(root: str | Path | None = None) -> list[DatasetMetadata]:

@@ -2,18 +2,18 @@
 
 import re
 import shutil
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
 from spin_rl.envs.catalogue import nvec_of, tasks
 from spin_rl.envs.errors import UserError, unknown_name
 from spin_rl.platform.datasets.build import Origin, build_dataset
 from spin_rl.platform.datasets.metadata import DatasetMetadata
-from spin_rl.platform.datasets.store import Root
+from spin_rl.platform.datasets.store import Root, held
 from spin_rl.platform.exchange.transitions import Transitions, episodes_of
 
 
@@ -90,11 +90,13 @@ def import_dataset(
             )
     place = Root(root)
     parent: Path = place.local or place.scratch / "making"
-    staging = parent / f"{task}-{bins}" / f".{level}-import"
+    staging = parent / f"{task}-{bins}" / f".{level}-import-{uuid.uuid4().hex}"
     known = tasks().get((task, bins))
     try:
         staging.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(staging.parent / f".{level}.lock"):
+        with held(staging.parent / f".{level}.lease") as lease:
+            for left in staging.parent.glob(f".{level}-import-*"):  # by one that was killed
+                shutil.rmtree(left, ignore_errors=True)
             versions = place.versions(task, bins, level)
             metadata = build_dataset(
                 staging,
@@ -114,6 +116,7 @@ def import_dataset(
                 there = place.read_metadata(f"{task}-{bins}/{level}-v{version}")
                 if there and there.digest == metadata.digest:
                     return Imported(there, f"{place.location}/{there.key}", found=True)
+            lease.check()
             place.publish(staging, metadata.key)
     except OSError as error:
         raise UserError(

@@ -222,6 +222,21 @@ def test_two_makers_of_one_dataset_do_the_work_once(tmp_path):
     assert [metadata.version for metadata in list_datasets(tmp_path)] == [1]
 
 
+def test_who_lost_the_lease_stops_and_publishes_nothing(tmp_path):
+    """As a process finds it that slept for a minute, while another one took over."""
+
+    def taken_over(done, _total):
+        if done:
+            folder = tmp_path / "toy-4"
+            (folder / ".random.lease-00000002").write_text("{}")
+
+    with pytest.raises(UserError, match=r"Another process went on with this one's work.*Run the command again"):
+        make(tmp_path, size=4000, on_progress=taken_over)
+    assert list_datasets(tmp_path) == []
+    (tmp_path / "toy-4/.random.lease-00000002").unlink()
+    assert make(tmp_path, size=4000).version == 1
+
+
 def test_a_full_disk_is_said_and_leaves_no_dataset(tmp_path):
     make(tmp_path / "before")
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
