@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shlex
 import sys
 from collections import deque
@@ -74,7 +75,7 @@ def run_sweep(
             {"num_cpus_for_main_process": cpus_per_trial, "num_gpus_per_learner": gpus_per_trial, "log_level": "ERROR"},
             [
                 *sweep_callbacks(folder, describe, tracking_uri=tracking_uri, experiment=EXPERIMENT),
-                TrialProgress(progress, [(label_of(trial), int(trial["updates"])) for trial in plan.trials]),
+                TrialProgress(progress, _expected(plan, search)),
             ],
         )
     return folder
@@ -93,16 +94,25 @@ def open_sweep(plan: SweepPlan, storage: Path) -> Path:
         folder,
         name=plan.name,
         description=plan.description,
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=_without_passwords(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         settings=plan.summary(),
     )
-    if read_plan(folder) is None:
+    if (kept := read_plan(folder)) is None or kept.search != plan.search:  # a search may be given more points
         write_plan(folder, plan)
     return folder
 
 
+def _without_passwords(command: str) -> str:
+    """A command as it may be kept: what stands between user and host in an address is a password."""
+    return re.sub(r"(://[^:/@\s]*):[^@\s]+@", r"\1:***@", command)
+
+
 def is_complete(folder: Path, plan: SweepPlan) -> bool:
     """Whether every trial of ``plan`` has come to its end in ``folder``."""
+    if plan.search:
+        from spin_rl.sweeps.searched import is_searched  # Optuna takes a second, and few sweeps need it
+
+        return is_searched(folder, plan)
     return not open_trials(folder, plan)
 
 
@@ -223,6 +233,7 @@ def _fit(
             trial_name_creator=_directory_of,
             search_alg=search,
             scheduler=scheduler,
+            reuse_actors=True,  # a new process costs seconds of imports, and most of a small trial's time
         ),
         run_config=RunConfig(
             name=place.name,
@@ -234,6 +245,13 @@ def _fit(
             verbose=0,
         ),
     ).fit()
+
+
+def _expected(plan: SweepPlan, search: SearchAlgorithm | None) -> list[tuple[str, int]]:
+    """Label and updates of each trial that is to come; what a search asks for is not known before."""
+    if search is None:
+        return [(label_of(trial), int(trial["updates"])) for trial in plan.trials]
+    return [("", int(plan.trials[0]["updates"]))] * search.total_samples
 
 
 def _reached_budget(_trial_id: str, result: Mapping[str, Any]) -> bool:

@@ -40,6 +40,7 @@ class SweepPlan:
     pretrainings: tuple[PretrainingPlan, ...] = ()
     space: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)  # what the trials are the points of
     sweep: str = ""  # the name or the file of the `Sweep` that it is a plan of
+    search: Mapping[str, Any] = field(default_factory=dict)  # what is drawn from the space, where it is not run whole
 
     def by_id(self) -> dict[str, Mapping[str, Any]]:
         """The trials under ids that are a function of the plan, so that each finds its own files after any kill."""
@@ -50,7 +51,10 @@ class SweepPlan:
         """What all trials share, how many there are, and a digest of everything that makes this plan this one."""
         first, *others = self.trials
         shared = {name: value for name, value in first.items() if all(trial.get(name) == value for trial in others)}
-        return {**shared, "trials": len(self.trials), "plan": identity_key({"trials": self.trials})}
+        key = {"trials": self.trials}
+        if self.search:  # a search goes on with more points
+            key["search"] = {name: value for name, value in self.search.items() if name != "points"}
+        return {**shared, "trials": len(self.trials), "plan": identity_key(key)}
 
     def named(self, name: str) -> "SweepPlan":
         """The same plan under another name."""

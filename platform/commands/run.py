@@ -1,5 +1,6 @@
 """``spin-rl quickstart``, ``pretrain``, ``train`` and ``evaluate``: from data to a trained policy."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,7 @@ def quickstart(
     from spin_rl.platform.asm_store import asm_root
     from spin_rl.platform.commands.data import collect_with_progress
     from spin_rl.platform.datasets import open_dataset
+    from spin_rl.platform.datasets.store import Root as DataRoot
     from spin_rl.sweeps import quickstart as settings
 
     root, storage = str(Path(root).absolute()), storage.absolute()
@@ -60,7 +62,8 @@ def quickstart(
         "preset": preset,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    with ray_session():
+    collected = DataRoot(root).versions(task.name, task.bins, settings.LEVEL)
+    with nullcontext() if collected else ray_session():  # one session for collecting and training, none for neither
         made = collect_with_progress(task, settings.LEVEL, size or settings.SIZE, root=root)
         dataset = open_dataset(task.name, settings.LEVEL, root=root, version=made.metadata.version)
         plan = settings.quickstart_plan(dataset, root, asm_root(storage), **changes)
@@ -79,7 +82,9 @@ def train(
     preset: Preset = "small",
     seed: Seeds = None,
     updates: Annotated[int, typer.Option(help="Policy updates.", min=1)] = 10_000,
-    evaluate_every: Annotated[int, typer.Option(help="Updates between evaluations.", min=1)] = 1000,
+    evaluate_every: Annotated[
+        int, typer.Option(help="Updates between evaluations; the last one comes at the end.", min=1)
+    ] = 1000,
     episodes: Annotated[int, typer.Option(help="Episodes of an evaluation.", min=1)] = 10,
     asm_steps: Annotated[int, typer.Option(help="Pretraining steps, for methods that use a model.", min=0)] = 5000,
     asm_objective: ASMObjective = "mam",
@@ -96,6 +101,7 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, such as expectile=0.7; repeatable."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; made from its settings by default.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version of the dataset; the newest by default.", min=1)] = None,
     root: Root = "data",
     storage: Storage = Path("results"),
     tracking_uri: Tracking = None,
@@ -108,6 +114,8 @@ def train(
     from spin_rl.sweeps.plan import methods_plan, with_asm
 
     given = parse_settings(settings or ())
+    if asm and Path(asm).exists():
+        asm = str(Path(asm).absolute())  # workers have directories of their own
     check_trial({"algorithm": algorithm, "objective": objective, "preset": preset, "asm": asm, **given})
     root, storage = str(Path(root).absolute()), storage.absolute()
     hidden = masking_of(masking, masking_rate, masking_split, fully_masked)
@@ -116,7 +124,7 @@ def train(
         description=f"{algorithm} with {objective} on {task} {level}.",
         algorithms=(algorithm,),
         objective=objective,
-        dataset=open_dataset(task, level, bins=bins, root=root),
+        dataset=open_dataset(task, level, bins=bins, root=root, version=version),
         root=root,
         asm_root=asm_root(storage),
         asm_configs={number: asm_config(preset, asm_objective, hidden, precision, number) for number in seed or [0]},
@@ -195,6 +203,7 @@ def run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None, *
     from rich.console import Console
     from rich.markup import escape
 
+    from spin_rl.platform.commands.report import analysis_of
     from spin_rl.platform.report import make_report, print_report
     from spin_rl.platform.results import read_sweep
     from spin_rl.platform.tracking_report import log_report
@@ -205,9 +214,14 @@ def run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None, *
     folder = open_sweep(plan, storage)
     if not is_complete(folder, plan):
         with ray_session():
-            run_sweep(plan, storage, tracking_uri=uri, **options)
+            if plan.search:
+                from spin_rl.sweeps.searched import search_sweep
+
+                search_sweep(plan, storage, tracking_uri=uri, **options)
+            else:
+                run_sweep(plan, storage, tracking_uri=uri, **options)
     console = Console()
-    report = make_report(folder)
+    report = make_report(folder, analysis_of(folder, plan.sweep or None))
     print_report(report, console)
     log_report(report)
     console.print(f"The runs in MLflow: [bold]spin-rl ui --storage {storage}[/]", soft_wrap=True)

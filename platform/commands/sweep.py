@@ -44,6 +44,20 @@ def sweep(
     run_name: Annotated[
         str | None, typer.Option("--name", help="Name of the results; made from the settings by default.")
     ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Points that a search tries, each with every seed; more go on with it.", min=1)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="What ends a search's trials early: none or asha; none by default.")
+    ] = None,
+    study_storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Database of a search's studies, as in postgresql://USER@HOST/NAME; a file in the storage by default.",
+            envvar="SPIN_RL_STUDY_STORAGE",
+            show_envvar=True,
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep as it was begun.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and end.")] = False,
     cpus_per_trial: Annotated[int, typer.Option(help="CPUs of each trial.", min=1)] = 1,
@@ -72,9 +86,15 @@ def sweep(
     else:
         plan = new_plan(name, changes, str(Path(root).absolute()), storage, tiny=tiny)
         plan = plan.named(run_name) if run_name else plan
+    if trials is not None or scheduler is not None:
+        from spin_rl.sweeps.searched import with_options
+
+        plan = with_options(plan, points=trials, scheduler=scheduler)
+    options = {"study_storage": study_storage} if plan.search else {}
     show_plan(plan, storage, console)
     if not dry_run:
-        run_and_report(plan, storage, tracking_uri, cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial)
+        resources = {"cpus_per_trial": cpus_per_trial, "gpus_per_trial": gpus_per_trial}
+        run_and_report(plan, storage, tracking_uri, **resources, **options)
 
 
 def new_plan(name: str, changes: "Space", root: str, storage: Path, *, tiny: bool) -> "SweepPlan":
@@ -175,11 +195,15 @@ def show_plan(plan: "SweepPlan", storage: Path, console: Any) -> None:
         table.add_row(name, ", ".join(map(str, values)))
     console.print(plan.description, soft_wrap=True)
     console.print(table)
-    left = len(open_trials(folder, plan))
+    if plan.search:
+        search = plan.search
+        problems, points, seeds = len(search["problems"]), search["points"], len(search["seeds"])
+        trials = f"{problems} x {points} points of {seeds} trials, scheduler {search['scheduler']}"
+    else:
+        trials = f"{len(plan.trials)} trials, {len(open_trials(folder, plan))} of them to do"
     steps = sum(max(item.steps) for item in plan.pretrainings)
     console.print(
-        f"{len(plan.trials)} trials, {left} of them to do; {len(plan.pretrainings)} pretrainings of together "
-        f"{steps:,} steps. Results: {folder}",
+        f"{trials}; {len(plan.pretrainings)} pretrainings of together {steps:,} steps. Results: {folder}",
         soft_wrap=True,
         highlight=False,
     )

@@ -1,0 +1,347 @@
+"""Optuna as Tune's search: a study asks for points, Tune runs a point's trials, one a seed, the files tell the study.
+
+    study, in its database            Tune and the sweep's files
+    point 0   COMPLETE (54.2, 310)    trials/<key>_0000_0  finished    mean over the seeds
+                                      trials/<key>_0000_1  finished
+    point 1   RUNNING                 trials/<key>_0001_0  running
+
+What a point gave is the mean over its seeds, and every point has the same seeds. Were each of Optuna's trials one seed,
+the front would gather the luckiest seeds, and importances would measure seeds, too.
+
+Tune keeps no state of a search. After any end of a driver the study says which points are open and the files say how
+their trials stand: what is finished is told, what is not runs on, under its old id and so from its own checkpoint.
+"""
+
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+from ray.tune.experiment import Experiment, Trial
+from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
+from ray.tune.search.search_algorithm import SearchAlgorithm
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from spin_rl.envs import UserError
+from spin_rl.platform.asm_store import identity_key
+from spin_rl.platform.results import MetricsFile, read_json, write_json
+from spin_rl.sweeps.studies import RepeatableSampler, Space, grid_of, open_study, study_name, suggest, without_password
+
+logger = logging.getLogger(__name__)
+
+_ENDS = ("finished", "pruned", "failed")
+
+OBJECTIVES = {"eval/normalized_score": "maximize", "time/total_seconds": "minimize"}
+"""Metrics that a sweep's search weighs against each other."""
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What is searched, and how.
+
+    Attributes:
+        space: a distribution for every parameter.
+        make_trials: gives a point's trials, one for each seed, as the sweep runs them.
+        points: how many points there are to be in the end; more of them continue a search.
+        first: points that are tried before any that the sampler draws.
+        seed: of the sampler; the same seed and the same results give the same points.
+        startup: points drawn at random before the sampler learns.
+        objectives: metrics of a trial's last result, each with its direction.
+    """
+
+    space: Space
+    make_trials: Callable[[Params], Sequence[Mapping[str, Any]]]
+    points: int
+    first: tuple[Params, ...] = ()
+    seed: int = 0
+    startup: int = 10
+    objectives: Mapping[str, str] = field(default_factory=lambda: dict(OBJECTIVES))
+
+    def __post_init__(self) -> None:
+        if not self.space:
+            raise UserError("The search has no parameter: give it one at least.")
+        if self.points < 1:
+            raise UserError(f"A search has one point at least, not {self.points}.")
+
+    def settings(self) -> dict[str, Any]:
+        """What makes it this search and no other; how many points it gets is left open."""
+        space = {name: json.loads(_as_json(self.space[name])) for name in sorted(self.space)}
+        return {"space": space, "search_seed": self.seed, "objectives": dict(self.objectives)}
+
+    def grid(self) -> list[dict[str, Any]] | None:
+        """Every point there is, where there are no more than are asked for: then nothing is drawn."""
+        return grid_of(self.space, self.points)
+
+
+class PointSearch(SearchAlgorithm):
+    """Runs a ``SearchPlan`` as Tune's ``search_alg``; ``with`` it, as it holds the sweep's folder for its process.
+
+    A new Tuner with it goes on where a killed one stood; ``Tuner.restore`` is not for it.
+
+    Args:
+        plan: what to search.
+        name: the sweep's name.
+        settings: what else makes it this sweep.
+        folder: the sweep's folder, where ``ResultsCallback`` writes.
+        url: the database of the study.
+        at_once: trials that run at the same time; Tune would draw points before there is room for them.
+    """
+
+    def __init__(
+        self, plan: SearchPlan, *, name: str, settings: Mapping[str, Any], folder: Path, url: URL, at_once: int = 1
+    ) -> None:
+        self.plan, self.folder, self.at_once = plan, folder, at_once
+        self.study_name = study_name(name, {**settings, **plan.settings()})
+        self.place = without_password(url)
+        self._key = identity_key({"study": self.study_name})[:5]
+        self._url = url
+        self.study: Any = None
+        self._lock = FileLock(folder / f".search-{self._key}.lock")
+        self._queue: deque[tuple[str, Mapping[str, Any]]] = deque()
+        self._open: dict[int, tuple[str, ...]] = {}  # points that the study waits for, and their trials
+        self._known: dict[str, int] = {}  # points by their parameters
+        self._twins: dict[int, int] = {}  # points that repeat an earlier one
+        self._results: dict[int, tuple[TrialState, Sequence[float] | None]] = {}  # of the points that are told
+        self._drawing: optuna.Trial | None = None  # a point that the database failed in the middle of
+        self._running: set[str] = set()
+        self._left = 0  # points that may still be asked for
+        self._parser = _make_parser()
+        self._spec: dict[str, Any] = {}
+        self._in_trouble = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its configuration; what counts is in the study, and an address may hold a password
+
+    def __enter__(self) -> "PointSearch":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"Another process runs the search in {self.folder}; wait for its end or give this one another name."
+            ) from None
+        try:
+            self._begin()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._settle()
+        except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+            self._warn(error)
+        finally:
+            self._lock.release()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point has been tried to its end; failed ones do not count."""
+        return not self._open and self._missing() == 0
+
+    @property
+    def running(self) -> int:
+        """Trials that were given to Tune and have not ended."""
+        return len(self._running)
+
+    @property
+    def total_samples(self) -> int:
+        """Trials that are still to be run, about; points that repeat others need none."""
+        seeds = max((len(trials) for trials in self._open.values()), default=1)
+        return len(self._queue) + self._left * seeds
+
+    # What Tune calls
+
+    def add_configurations(self, experiments: Any) -> None:
+        experiment: Experiment = experiments[0] if isinstance(experiments, list) else experiments
+        self._spec = experiment.spec
+
+    def next_trial(self) -> Trial | None:
+        drawn = self.draw()
+        if drawn is None:
+            return None
+        trial_id, trial = drawn
+        spec = deepcopy(self._spec)
+        spec["config"] = {**spec["config"], "trial": dict(trial)}
+        made: Trial = _create_trial_from_spec(spec, self._parser, evaluated_params=dict(trial), trial_id=trial_id)
+        return made
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:  # noqa: ARG002
+        # What the trial gave is read when the next is asked for: its files are written after this call.
+        self._running.discard(trial_id)
+
+    def is_finished(self) -> bool:
+        return bool(self._finished) or (not self._queue and self._left <= 0)
+
+    # Between the study and the files
+
+    def draw(self) -> tuple[str, Mapping[str, Any]] | None:
+        """The next trial and its id; None while there is no room for one, and in the end."""
+        try:
+            self._settle()
+            if len(self._running) >= self.at_once:
+                return None
+            while not self._queue and self._left > 0:
+                self._drawing = self._drawing or self.study.ask()
+                self._take_up(self._drawing)
+                self._drawing = None
+                self._left -= 1
+                self._settle()
+            self._in_trouble = False
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            self._warn(error)  # Tune asks again, and what is done till then is in the files
+            return None
+        if not self._queue:
+            return None
+        trial_id, trial = self._queue.popleft()
+        self._running.add(trial_id)
+        return trial_id, trial
+
+    def _begin(self) -> None:
+        """Open the study, and bring it and the files into step."""
+        plan = self.plan
+        sampler = RepeatableSampler(plan.seed, plan.startup)
+        self.study = open_study(self._url, self.study_name, list(plan.objectives.values()), sampler)
+        self._enqueue(plan.grid() or plan.first)
+        asked = [trial for trial in self.study.get_trials() if trial.state != TrialState.WAITING]
+        self._check_files({trial.number for trial in asked})
+        for trial in asked:
+            if trial.state != TrialState.RUNNING:
+                self._note(trial)
+        for trial in asked:
+            if trial.state == TrialState.RUNNING:
+                # of a dead driver, as this one holds the lock; taken up with the values that it has in the database
+                self._take_up(optuna.trial.Trial(self.study, trial._trial_id))
+        self._left = max(0, self._missing() - len(self._open))
+        self._settle()
+
+    def _enqueue(self, points: Sequence[Params]) -> None:
+        """Have the study give these points before it draws any, but for those that it gave."""
+        given = [trial for trial in self.study.get_trials() if trial.state != TrialState.FAIL]
+        known = {_key(trial.system_attrs.get("fixed_params", trial.params)) for trial in given}
+        for point in points:
+            if _key(point) not in known:
+                self.study.enqueue_trial(dict(point))
+
+    def _missing(self) -> int:
+        """Points that are still to be told; one that failed is tried no more, another takes its place."""
+        told = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        if everything := self.plan.grid():
+            return len({_key(point) for point in everything} - {_key(trial.params) for trial in told})
+        return self.plan.points - len(told)
+
+    def _take_up(self, point: optuna.Trial) -> None:
+        """Queue the trials of a point that are not finished yet."""
+        params = suggest(point, self.plan.space)
+        twin = self._known.setdefault(_key(params), point.number)
+        if twin != point.number:
+            self._twins[point.number] = twin
+            self._open[point.number] = ()
+            return
+        trials = {
+            f"{self._id(point.number)}_{place}": trial for place, trial in enumerate(self.plan.make_trials(params))
+        }
+        self._open[point.number] = tuple(trials)
+        for trial_id, trial in trials.items():
+            if self._state(trial_id) not in _ENDS:
+                self._queue.append((trial_id, trial))
+
+    def _note(self, told: Any) -> None:
+        """Remember a point that is told, and end its trials that a dead driver left behind."""
+        if told.state != TrialState.FAIL:
+            self._known.setdefault(_key(told.params), told.number)
+            self._results[told.number] = (told.state, told.values)
+        for path in self.folder.glob(f"trials/{self._id(told.number)}_*/trial.json"):
+            record = read_json(path)
+            if record["state"] in ("running", "killed"):
+                write_json(path, {**record, "state": "pruned"})
+
+    def _settle(self) -> None:
+        """Tell the study what the files say of its open points."""
+        for number, trials in list(self._open.items()):
+            if number in self._twins:  # the same parameters and seeds give the same results: there is nothing to run
+                if self._twins[number] in self._results:
+                    self._tell(number, *self._results[self._twins[number]])
+                continue
+            states = [self._state(trial_id) for trial_id in trials]
+            if "failed" in states:
+                self._tell(number, TrialState.FAIL)
+            elif "pruned" in states:
+                self._tell(number, TrialState.PRUNED)
+            elif all(state == "finished" for state in states):
+                values = self._values(trials)
+                self._tell(number, TrialState.COMPLETE if values else TrialState.FAIL, values)
+
+    def _tell(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
+        self.study.tell(number, values, state=state, skip_if_finished=True)  # an answer may have been lost
+        self._results[number] = (state, values)
+        trials = self._open.pop(number)
+        self._queue = deque(entry for entry in self._queue if entry[0] not in trials)
+
+    def _values(self, trials: Sequence[str]) -> list[float] | None:
+        """The mean over a point's trials of what each reported last; None where one has no finite value."""
+        rows = [self._metrics(trial_id) for trial_id in trials]
+        values = [[row.get(name) for name in self.plan.objectives] for row in rows]
+        if any(value is None for row in values for value in row):
+            return None
+        return [float(sum(column) / len(rows)) for column in zip(*values, strict=True)]
+
+    def _metrics(self, trial_id: str) -> dict[str, Any]:
+        lines = MetricsFile(self._path(trial_id).with_name("metrics.jsonl")).read()
+        return lines[-1] if lines else {}
+
+    def _state(self, trial_id: str) -> str | None:
+        path = self._path(trial_id)
+        return str(read_json(path)["state"]) if path.is_file() else None
+
+    def _path(self, trial_id: str) -> Path:
+        return self.folder / "trials" / trial_id / "trial.json"
+
+    def _id(self, number: int) -> str:
+        return f"{self._key}_{number:04d}"
+
+    def _check_files(self, numbers: set[int]) -> None:
+        """UserError where the files hold points that the study does not know: it would draw others in their place."""
+        stray = sorted(
+            path.name
+            for path in self.folder.glob(f"trials/{self._key}_*")
+            if int(path.name.split("_")[1]) not in numbers
+        )
+        if stray:
+            raise UserError(
+                f"{self.folder} holds trials ({stray[0]}, ...) that the study in {self.place} does not know: name the "
+                "storage that the search began with, or give this one another name."
+            )
+
+    def _warn(self, error: Exception) -> None:
+        if not self._in_trouble:
+            self._in_trouble = True
+            logger.warning(
+                "The study storage %s does not answer (%s); trials at work go on, new ones wait.",
+                self.place,
+                type(error).__name__,
+            )
+
+
+def point_of(trial_id: str) -> str:
+    """What the trials of one point have in common in their ids."""
+    return trial_id.rpartition("_")[0]
+
+
+def _key(params: Params) -> str:
+    return json.dumps(dict(params), sort_keys=True)
+
+
+def _as_json(distribution: Any) -> str:
+    return str(optuna.distributions.distribution_to_json(distribution))
