@@ -1,9 +1,9 @@
 """Evaluation beside the training, in a process of its own: told of snapshots of the policy, it answers with results.
 
     training process                                evaluating process (python -m spin_rl.algorithms.evaluator)
-      a folder with the networks' snapshot
-      {"folder", "task", "bins", ...}\\n   ---stdin--->  loads it, runs whole episodes
-      ... trains on ...                   <--stdout--  {"result": {...}}\\n or {"error": "..."}\\n
+      a folder for every seed's networks
+      {"folders", "task", "bins", ...}\\n  ---stdin--->  loads them, runs whole episodes
+      ... trains on ...                   <--stdout--  {"results": [...]}\\n or {"error": "..."}\\n
 
 It ends when its standard input does, so none is left behind by a killed training.
 """
@@ -17,9 +17,10 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -67,22 +68,26 @@ class EvaluationProcess:
             [sys.executable, "-m", "spin_rl.algorithms.evaluator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
 
-    def start(self, spec: AgentSpec, networks: Mapping[str, Tensor], request: EvaluationRequest) -> None:
-        """Begin to evaluate ``networks`` (tensors of a checkpoint, on the CPU); fetch the result before the next."""
-        folder = Path(self._folder.name)
-        save_file(dict(networks), folder / "learner.safetensors")
-        save_agent_spec(spec, folder)
+    def start(self, snapshots: Sequence[tuple[AgentSpec, Mapping[str, Tensor]]], request: EvaluationRequest) -> None:
+        """Begin to evaluate networks (tensors of a checkpoint, on the CPU); fetch the results before the next."""
+        folders = []
+        for index, (spec, networks) in enumerate(snapshots):
+            folder = Path(self._folder.name, str(index))
+            folder.mkdir(exist_ok=True)
+            save_file(dict(networks), folder / "learner.safetensors")
+            save_agent_spec(spec, folder)
+            folders.append(str(folder))
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"folder": str(folder), **asdict(request)}).encode() + b"\n")
+        self._process.stdin.write(json.dumps({"folders": folders, **asdict(request)}).encode() + b"\n")
         self._process.stdin.flush()
 
     def done(self) -> bool:
-        """Whether ``result`` returns at once."""
+        """Whether ``results`` returns at once."""
         assert self._process.stdout is not None
         return bool(select.select([self._process.stdout], [], [], 0)[0])
 
-    def result(self) -> EvaluationResult:
-        """The result of what was started; waits for it.
+    def results(self) -> list[EvaluationResult]:
+        """The results of what was started, in its order; waits for them.
 
         Raises:
             RuntimeError: the evaluation failed, or its process is gone.
@@ -94,7 +99,7 @@ class EvaluationProcess:
         answer = json.loads(line)
         if "error" in answer:
             raise RuntimeError(f"The evaluation failed: {answer['error']}")
-        return EvaluationResult(**answer["result"])
+        return [EvaluationResult(**result) for result in answer["results"]]
 
     def close(self) -> None:
         """End the process."""
@@ -139,11 +144,12 @@ def _read(requests: "queue.SimpleQueue[str]") -> None:
     os._exit(0)  # nobody waits for the evaluation that is under way
 
 
-def _answer(request: dict[str, object]) -> dict[str, object]:
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        objective = load_objective(Path(str(request.pop("folder"))))
-        settings = EvaluationRequest(**request)  # type: ignore[arg-type]
-        return {"result": asdict(evaluate_objective(objective.to(torch.device(settings.device)), settings))}
+        folders = request.pop("folders")
+        settings = EvaluationRequest(**request)
+        objectives = (load_objective(Path(folder)).to(torch.device(settings.device)) for folder in folders)
+        return {"results": [asdict(evaluate_objective(objective, settings)) for objective in objectives]}
     except Exception:
         return {"error": traceback.format_exc()}
 

@@ -4,7 +4,9 @@ import json
 import logging
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pyarrow.fs import FileType
@@ -57,8 +59,8 @@ class OfflineAlgorithm(Algorithm):
         self._prepared = False
         self._updates = 0
         self._ahead = 0  # updates that the learners have made beyond those
-        self._evaluation: dict[str, float] = {}
-        self._losses: dict[str, float] = {}
+        self._evaluation: list[dict[str, float]] = []  # of every seed, as are
+        self._losses: list[dict[str, float]] = []
         self._preparation_seconds = 0.0
         self._train_seconds = 0.0
         self._evaluation_seconds = 0.0
@@ -119,7 +121,7 @@ class OfflineAlgorithm(Algorithm):
         started = time.perf_counter()
         trained = 0.0
         if self.eval_env_runner_group:
-            result = evaluate_on_env_runners(self.eval_env_runner_group, self.learner_group, config)
+            results = [evaluate_on_env_runners(self.eval_env_runner_group, self.learner_group, config)]
         elif config.overlaps_evaluation:
             self._first_learner(lambda learner: learner.start_evaluation())
             updates = config.updates_per_iteration
@@ -129,18 +131,21 @@ class OfflineAlgorithm(Algorithm):
             ):
                 trained += self._each_learner(lambda learner: learner.train_ahead(updates))[0]
                 self._ahead += updates
-            result = self._first_learner(lambda learner: learner.finish_evaluation())
+            results = self._first_learner(lambda learner: learner.finish_evaluation())
         else:
-            result = self._first_learner(lambda learner: learner.evaluate())
-        self._evaluation = {**result, "updates": self._updates}
+            results = self._first_learner(lambda learner: learner.evaluate())
+        self._evaluation = [{**result, "updates": self._updates} for result in results]
         self._evaluation_seconds += time.perf_counter() - started - trained
 
     def _log(self) -> None:
         log = self.metrics.log_value
-        for name, value in self._evaluation.items():
-            log(("eval", name), value, window=1)
-        for name, value in self._losses.items():
-            log(("train", name), value, window=1)
+        for group, by_seed in (("eval", self._evaluation), ("train", self._losses)):
+            for name in by_seed[0] if by_seed else ():
+                log((group, name), fmean(values[name] for values in by_seed), window=1)
+            if len(by_seed) > 1:
+                for seed, values in zip(self.config.seeds, by_seed, strict=True):
+                    for name, value in values.items():
+                        log((group, f"seed{seed}", name), value, window=1)
         log(("time", "pretrain_seconds"), self._pretrain_seconds, window=1)
         log(("time", "preparation_seconds"), self._preparation_seconds, window=1)
         log(("time", "train_seconds"), self._train_seconds, window=1)
@@ -177,7 +182,7 @@ class OfflineAlgorithm(Algorithm):
             action_space=self.config.action_space,
             model_config=spec.model_config,
         )
-        tensors, _ = self._first_learner(lambda learner: learner.agent_state())
+        tensors, _ = self._first_learner(lambda learner: learner.agent_states())[0]
         networks = {name: value for name, value in tensors.items() if name.startswith("networks.")}
         module.objective.load_state_dict({name.removeprefix("networks."): v for name, v in networks.items()})
         return module
@@ -188,15 +193,23 @@ class OfflineAlgorithm(Algorithm):
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).unlink(missing_ok=True)  # while others are written over, the folder holds no checkpoint
-        tensors, values = self._first_learner(lambda learner: learner.agent_state())
+        states = self._first_learner(lambda learner: learner.agent_states())
         for number, state in enumerate(self._each_learner(lambda learner: learner.random_state())[1:], 1):
-            tensors |= {f"learner{number}.{name}": value for name, value in state.items()}
-        save_file(tensors, folder / "learner.safetensors")
+            states[0][0].update({f"learner{number}.{name}": value for name, value in state.items()})
         config: Any = self.config
         (folder / "settings.json").write_text(json.dumps(config.plain(), indent=2))
-        save_agent_spec(config.agent_spec(), folder)
-        (folder / RECORD).write_text(json.dumps({"agent": values, **self._progress(), "files": digests_of(folder)}))
+        for (tensors, _), place, seed in zip(states, self._places(folder), config.seeds, strict=True):
+            place.mkdir(exist_ok=True)
+            save_file(tensors, place / "learner.safetensors")
+            save_agent_spec(replace(config.agent_spec(), seed=seed), place)
+        record = {"agent": states[0][1], **self._progress(), "files": digests_of(folder)}
+        (folder / RECORD).write_text(json.dumps(record))
         return str(folder)
+
+    def _places(self, folder: Path) -> list[Path]:
+        """Where a checkpoint in ``folder`` holds the state of each seed; the first one's policy is the checkpoint's."""
+        config: Any = self.config
+        return [folder, *(folder / f"seed{seed}" for seed in config.seeds[1:])]
 
     @classmethod
     def from_checkpoint(cls, path: Any, **_rllib: Any) -> "OfflineAlgorithm":
@@ -222,15 +235,21 @@ class OfflineAlgorithm(Algorithm):
     def restore_from_path(self, path: Any, *_args: Any, **_rllib: Any) -> None:
         folder = Path(path)
         try:
-            tensors = load_file(folder / "learner.safetensors")
+            tensors = [load_file(place / "learner.safetensors") for place in self._places(folder)]
             progress = json.loads((folder / RECORD).read_text())
             values = progress["agent"]
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise UserError(f"{folder} is not a checkpoint that can be read ({error}).") from error
-        self._each_learner(lambda learner: learner.load_agent_state(tensors, values))
+        states = [(of_seed, values) for of_seed in tensors]
+        self._each_learner(lambda learner: learner.load_agent_states(states))
         self._ahead, self._prepared = 0, False
         for name in self._progress().keys() & progress.keys():
             setattr(self, f"_{name}", progress[name])
+        # checkpoints had one seed and no list of them
+        self._evaluation, self._losses = (
+            values if isinstance(values, list) else [values] if values else []
+            for values in (self._evaluation, self._losses)
+        )
 
     def restore(self, checkpoint_path: Any) -> None:
         """Tune's; what Tune names may be gone, as a killed driver leaves an older note of its trials than they are."""

@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, Self
 
 from gymnasium.spaces import Box, MultiDiscrete
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from spin_rl.algorithms.agent import AgentSpec, check_asm_data, check_asm_shape
-from spin_rl.algorithms.asm_files import read_shape
+from spin_rl.algorithms.agent import AgentSpec
 from spin_rl.algorithms.features import FeatureStorage
-from spin_rl.algorithms.methods import Preset, get_method, get_preset
+from spin_rl.algorithms.methods import Preset, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
+from spin_rl.algorithms.rllib.checks import (
+    check_evaluation,
+    check_features,
+    check_learners,
+    check_model,
+    check_seeds_at_once,
+)
 from spin_rl.algorithms.rllib.data import ArrowOfflineData
 from spin_rl.algorithms.rllib.settings import (
     FREE_SETTINGS,
@@ -26,7 +31,6 @@ from spin_rl.algorithms.rllib.settings import (
     split_dataset_path,
 )
 from spin_rl.envs import Task, UserError, get_task, tasks, unknown_name
-from spin_rl.platform.asm_store import read_checkpoint
 from spin_rl.platform.datasets import DatasetMetadata, find_metadata
 from spin_rl.platform.datasets.store import Root
 
@@ -86,6 +90,7 @@ class OfflineConfig(AlgorithmConfig):
         self.create_local_env_runner = False
         self._is_online = False
         self.seed = 0
+        self.seeds_per_trial = 1
         self.offline_data_class = ArrowOfflineData
 
     def training(
@@ -114,6 +119,7 @@ class OfflineConfig(AlgorithmConfig):
         evaluation_sampled: bool | None = NotProvided,
         evaluation_overlap: bool | None = NotProvided,
         device: str = NotProvided,
+        seeds_per_trial: int = NotProvided,
         **rllib: Any,
     ) -> Self:
         """Set what training depends on.
@@ -144,6 +150,8 @@ class OfflineConfig(AlgorithmConfig):
                 choice for BCQ); by default what the paper chose.
             evaluation_overlap: evaluate in a process beside the training, which goes on meanwhile; the results are the
                 same. By default where there is a CPU to spare: the trial has two or more, or learners of its own.
+            seeds_per_trial: how many seeds, from ``seed`` on, are trained at once; results are means over them, with
+                each one's by itself beside them (``eval/seed3/return_mean``).
             device: ``auto``: the GPU where the learner was given one; or a torch device.
             **rllib: RLlib's own, such as ``lr``, ``gamma`` and ``train_batch_size``, the minibatch that all learners
                 share; ``train_batch_size_per_learner`` sets what each has of it instead.
@@ -197,47 +205,11 @@ class OfflineConfig(AlgorithmConfig):
     def check_settings(self) -> None:
         """UserError where settings do not fit each other, the objective, the method or its model; reads no data."""
         self.objective_settings()
-        if self.batch_size < max(1, self.num_learners):
-            raise UserError(
-                f"A minibatch of {self.batch_size} cannot be shared by {self.num_learners} learners: "
-                "raise train_batch_size or ask for fewer learners."
-            )
-        if self.evaluation_overlap and self.evaluation_num_env_runners:
-            raise UserError(
-                f"evaluation_overlap=True is of the batched evaluator, evaluation_num_env_runners="
-                f"{self.evaluation_num_env_runners} evaluates on env runners: leave one of them out."
-            )
-        method, preset = get_method(self.method_name), self.resolved_preset()
-        if method.name == "spin-cached":
-            FeatureStorage(self.feature_dtype or "float32")
-        else:
-            for name in ("feature_dtype", "feature_memory_gib"):
-                if getattr(self, name) is not None:
-                    raise UserError(
-                        f"{name}={getattr(self, name)} is a setting of spin-cached, the method is {method.name}: "
-                        "leave it out or train spin-cached."
-                    )
-        if self.network.get("trunk_dropout") and method.name in ("spin-cached", "spin-distill"):
-            raise UserError(
-                f"trunk_dropout=True makes features random, {method.name} trains on constant ones: leave it out or "
-                "train spin."
-            )
-        if self.asm and not method.uses_asm:
-            raise UserError(
-                f"{method.name} starts from no pretrained model, but asm={self.asm} is given: leave it out "
-                "or train spin."
-            )
-        if method.uses_asm and self.env:
-            if not self.asm:
-                raise UserError(
-                    f"{method.label} needs a pretrained action structure model: "
-                    f"'spin-rl pretrain {self.task().name} {self.dataset().level} --preset {self.preset}' makes one "
-                    "and prints its folder, to be given as training(asm=...)."
-                )
-            if Path(self.asm).exists():  # a sweep's are made before its trials are
-                meta = self.dataset()
-                check_asm_data(read_checkpoint(Path(self.asm)), meta.task, meta.bins)
-                check_asm_shape(read_shape(Path(self.asm)), meta.observation_size, tuple(meta.nvec), preset.asm)
+        check_learners(self)
+        check_seeds_at_once(self)
+        check_evaluation(self)
+        check_features(self)
+        check_model(self)
 
     def task(self) -> Task:
         """The task whose gymnasium id was given as environment."""
@@ -295,6 +267,12 @@ class OfflineConfig(AlgorithmConfig):
         """Whether evaluation samples actions."""
         default = get_objective(self.objective).sampled
         return default if self.evaluation_sampled is None else self.evaluation_sampled
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are trained at once."""
+        first = int(self.seed or 0)
+        return tuple(range(first, first + self.seeds_per_trial))
 
     @property
     def batch_size(self) -> int:

@@ -22,6 +22,7 @@ from spin_rl.algorithms.evaluator import (
     take_process,
 )
 from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.seeds import SeedsAgent
 from spin_rl.algorithms.sharing import Share
 from spin_rl.platform.asm_store import read_checkpoint
 from spin_rl.platform.datasets import open_dataset
@@ -30,22 +31,26 @@ State = tuple[dict[str, Tensor], dict[str, Any]]
 """Tensors by name and plain values: everything that the next update depends on."""
 
 
-class Trained(NamedTuple):
-    """K updates made ahead of their turn: the state before them, and what they gave."""
+Losses = list[dict[str, float]]
+"""Mean losses of every seed."""
 
-    before: State
-    losses: dict[str, float] | DivergedError
+
+class Trained(NamedTuple):
+    """K updates made ahead of their turn: the states before them, and what they gave."""
+
+    before: list[State]
+    losses: Losses | DivergedError
     seconds: float
 
 
 class OfflineLearner(TorchLearner):
-    """A thin shell around ``OfflineAgent``.
+    """A thin shell around ``OfflineAgent``, or around several that differ in their seeds and are trained at once.
 
     RLlib's own minibatch loop costs more than a small update does, and is not used. Where there are several learners,
-    each has the data and the networks, and its part of every minibatch.
+    each has the data and the networks, and its part of every minibatch. What is a list here has an entry for each seed.
     """
 
-    agent: OfflineAgent
+    agents: list[OfflineAgent]
 
     def build(self) -> None:
         config: Any = self.config
@@ -66,8 +71,14 @@ class OfflineLearner(TorchLearner):
             self.pretrain_seconds = checkpoint.pretrain_seconds
         spec = config.agent_spec()
         self._share = Share(distributed.get_rank(), config.num_learners, spec.batch_size) if self.distributed else None
-        objective = self.module[DEFAULT_MODULE_ID].unwrapped().objective
-        self.agent = OfflineAgent(spec, self._device, asm, objective, self._share)
+        module = self.module[DEFAULT_MODULE_ID].unwrapped()
+        self._together: SeedsAgent | None = None
+        if len(config.seeds) > 1:
+            self._together = SeedsAgent(spec, config.seeds, self._device, asm)
+            self.agents = self._together.agents
+            module.objective = self.agents[0].objective
+        else:
+            self.agents = [OfflineAgent(spec, self._device, asm, module.objective, self._share)]
         self.preparation_seconds = 0.0
         self._ahead: deque[Trained] = deque()
         self._evaluator: EvaluationProcess | None = None
@@ -81,12 +92,13 @@ class OfflineLearner(TorchLearner):
         Not when it is built: what a restored state brings along is not made again.
         """
         config: Any = self.config
-        self.preparation_seconds += self.agent.prepare(self._data, config.feature_storage())
+        agent = self._together or self.agents[0]
+        self.preparation_seconds += agent.prepare(self._data, config.feature_storage())
         if self._share:
-            self._share.copy_first(self.agent.objective)
+            self._share.copy_first(self.agents[0].objective)
         return self.preparation_seconds
 
-    def train_updates(self, updates: int) -> tuple[dict[str, float], float]:
+    def train_updates(self, updates: int) -> tuple[Losses, float]:
         """Make ``updates`` policy updates; returns the mean losses and the seconds that they took.
 
         Raises:
@@ -98,48 +110,55 @@ class OfflineLearner(TorchLearner):
                 raise losses
             return losses, seconds
         started = time.perf_counter()
-        losses = self.agent.train(self._data, updates)
-        return losses, time.perf_counter() - started
+        return self._train(updates), time.perf_counter() - started
+
+    def _train(self, updates: int) -> Losses:
+        if self._together:
+            return self._together.train(self._data, updates)
+        return [self.agents[0].train(self._data, updates)]
 
     def train_ahead(self, updates: int) -> float:
         """Make ``updates`` that ``train_updates`` will return later; returns the seconds that they took.
 
         Until then the state is what it was before them: neither a checkpoint nor a loss shows that they have been made.
         """
-        before, started = self.agent.state(), time.perf_counter()
+        before, started = self._states(), time.perf_counter()
         try:
-            losses: dict[str, float] | DivergedError = self.agent.train(self._data, updates)
+            losses: Losses | DivergedError = self._train(updates)
         except DivergedError as error:
             losses = error
         self._ahead.append(Trained(before, losses, time.perf_counter() - started))
         return self._ahead[-1].seconds
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self) -> list[dict[str, float]]:
         """Evaluate the policy as it stands."""
-        return asdict(evaluate_objective(self.agent.objective, self._request()))
+        return [asdict(evaluate_objective(agent.objective, self._request())) for agent in self.agents]
 
     def start_evaluation(self) -> None:
         """Begin to evaluate the policy as it stands in another process."""
         self._evaluator = self._evaluator or take_process()
-        networks = {name: value for name, value in self.agent_state()[0].items() if name.startswith("networks.")}
-        self._evaluator.start(self.agent.spec, networks, self._request())
+        snapshots = [
+            (agent.spec, {name: value for name, value in tensors.items() if name.startswith("networks.")})
+            for agent, (tensors, _) in zip(self.agents, self.agent_states(), strict=True)
+        ]
+        self._evaluator.start(snapshots, self._request())
 
     def evaluation_done(self) -> bool:
         """Whether ``finish_evaluation`` returns at once."""
         assert self._evaluator is not None
         return self._evaluator.done()
 
-    def finish_evaluation(self) -> dict[str, float]:
-        """The result of the evaluation that was started."""
+    def finish_evaluation(self) -> list[dict[str, float]]:
+        """The results of the evaluation that was started."""
         evaluator, self._evaluator = self._evaluator, None
         assert evaluator is not None
         try:
-            result = evaluator.result()
+            results = evaluator.results()
         except BaseException:
             evaluator.close()
             raise
         give_back(evaluator)
-        return asdict(result)
+        return [asdict(result) for result in results]
 
     def _request(self) -> EvaluationRequest:
         config: Any = self.config
@@ -148,21 +167,31 @@ class OfflineLearner(TorchLearner):
             task.name, task.bins, config.evaluation_episodes, config.samples_in_evaluation, str(self._device)
         )
 
-    def agent_state(self) -> State:
-        """The whole training state, its tensors on the CPU."""
-        tensors, values = self._ahead[0].before if self._ahead else self.agent.state()
-        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, values
+    def agent_states(self) -> list[State]:
+        """The whole training state of every seed, its tensors on the CPU."""
+        states = self._ahead[0].before if self._ahead else self._states()
+        return [
+            ({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, values)
+            for tensors, values in states
+        ]
+
+    def _states(self) -> list[State]:
+        return self._together.states() if self._together else [self.agents[0].state()]
 
     def random_state(self) -> dict[str, Tensor]:
         """What differs between learners: the states of the random generators."""
-        return {name: value for name, value in self.agent_state()[0].items() if name.startswith("random.")}
+        return {name: value for name, value in self.agent_states()[0][0].items() if name.startswith("random.")}
 
-    def load_agent_state(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-        """Go on from what ``agent_state`` of the first learner and ``random_state`` of the others gave."""
+    def load_agent_states(self, states: list[State]) -> None:
+        """Go on from what ``agent_states`` of the first learner and ``random_state`` of the others gave."""
         self._ahead.clear()
+        if self._together:
+            self._together.load_states(states)
+            return
+        tensors, values = states[0]
         mine = f"learner{self._share.learner}." if self._share and self._share.learner else ""
         own = {name.removeprefix(mine): value for name, value in tensors.items() if name.startswith(f"{mine}random.")}
-        self.agent.load_state({**tensors, **own}, values)
+        self.agents[0].load_state({**tensors, **own}, values)
 
     def shutdown(self) -> None:
         if self._evaluator:

@@ -13,7 +13,8 @@ RECORD = "progress.json"
 
 def digests_of(folder: Path) -> dict[str, str]:
     """Digest of every file of a checkpoint but its record."""
-    return {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir()) if path.name != RECORD}
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != RECORD]
+    return {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in files}
 
 
 def last_whole_checkpoint(filesystem: FileSystem, trial: str) -> str | None:

@@ -37,6 +37,7 @@ SETTINGS = (
     "evaluation_num_env_runners",
     "device",
     "num_learners",
+    "seeds_per_trial",
 )
 """Everything that training depends on, but for the environment, the data and the seed."""
 
@@ -58,6 +59,7 @@ FREE_SETTINGS = (
     "evaluation_num_env_runners",
     "device",
     "num_learners",
+    "seeds_per_trial",
     "network",
 )
 """What a command line may set."""

@@ -34,6 +34,9 @@ def test_the_dataset_says_the_spaces_and_the_preset_the_sizes(small_data):
         ({"preset": "smal"}, "no preset 'smal'. Did you mean small.*There is: paper, small, tiny"),
         ({"updates_per_iteration": 300, "evaluate_every": 1000}, r"\(1000\) must be a multiple of .*\(300\)"),
         ({"updates_per_iteration": 0}, r"must be a multiple of updates_per_iteration \(0\)"),
+        ({"lr_decay": "linear", "lr_decay_updates": 0}, "lr_decay=linear .* lr_decay_updates=0 does not say"),
+        ({"gradient_clip": -1.0}, r"gradient_clip=-1.0 is not positive"),
+        ({"seeds_per_trial": 0}, "seeds_per_trial=0 must be a whole number"),
         ({"network": {"policy_widht": 3}}, "'policy_widht': 3.* names a size that there is not"),
         ({"network": {"asm": {"depth": 3}}}, "'depth': 3.* names a size that there is not"),
     ],
@@ -41,6 +44,55 @@ def test_the_dataset_says_the_spaces_and_the_preset_the_sizes(small_data):
 def test_a_setting_that_there_is_not_is_refused(small_data, training, said):
     with pytest.raises(UserError, match=said):
         config(small_data, **training).validate()
+
+
+@pytest.mark.parametrize(
+    ("rllib", "training", "said"),
+    [
+        ({"num_learners": 3}, {"train_batch_size": 2}, "minibatch of 2 cannot be shared by 3 learners"),
+        ({"num_learners": 2}, {"seeds_per_trial": 3}, "seeds_per_trial=3 .*num_learners=2 .*leave one"),
+        ({"evaluation_num_env_runners": 2}, {"seeds_per_trial": 3}, "seeds_per_trial=3 .*evaluation_num_env_runners=2"),
+        ({"evaluation_num_env_runners": 1}, {"evaluation_overlap": True}, "evaluation_overlap=True .*_runners=1"),
+        (
+            {"evaluation_num_env_runners": 1, "num_envs_per_env_runner": 4},
+            {},
+            "num_envs_per_env_runner=4 favours short",
+        ),
+    ],
+)
+def test_ways_to_share_the_work_that_do_not_fit_are_refused_with_both_sides(small_data, rllib, training, said):
+    made = config(small_data, **training).update_from_dict(rllib)
+    with pytest.raises(UserError, match=said):
+        made.validate()
+
+
+def test_learners_share_a_minibatch_or_have_one_each(small_data):
+    assert config(small_data).learners(num_learners=2).agent_spec().batch_size == 256
+    each = config(small_data, train_batch_size_per_learner=100).learners(num_learners=2)
+    assert each.agent_spec().batch_size == 200
+    assert OfflineConfig().update_from_dict(each.plain()).batch_size == 200
+
+
+@pytest.mark.parametrize(
+    ("cpus", "learners", "given", "overlaps", "threads"),
+    [
+        (1, 0, None, False, 1),
+        (4, 0, None, True, 3),
+        (4, 0, False, False, 4),
+        (1, 0, True, True, 1),
+        (1, 2, None, True, 1),
+    ],
+)
+def test_evaluation_overlaps_where_a_cpu_is_to_spare(small_data, cpus, learners, given, overlaps, threads):
+    made = config(small_data, evaluation_overlap=given).resources(num_cpus_for_main_process=cpus)
+    made.learners(num_learners=learners)
+    assert (made.overlaps_evaluation, made.training_threads) == (overlaps, threads)
+
+
+def test_a_learning_rate_falls_over_the_budget_unless_told_otherwise(small_data):
+    made = config(small_data, lr_decay="cosine").update_from_dict({"trial": {"updates": 700}})
+    assert made.objective_settings().lr_decay_updates == 700
+    assert made.training(lr_decay_updates=50).objective_settings().lr_decay_updates == 50
 
 
 def test_an_unknown_method_lists_those_there_are(small_data):

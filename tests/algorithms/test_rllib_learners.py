@@ -101,6 +101,29 @@ def load_policy_and_critics(folder: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix("networks."): v for name, v in tensors.items() if name.startswith("networks.")}
 
 
+def test_seeds_of_one_trial_are_trials_of_one_seed(small_data, tmp_path):
+    config = configure("factored", small_data).training(seeds_per_trial=2)
+    alone = [plain_loop(config.copy(copy_frozen=False).debugging(seed=seed), 3) for seed in (5, 6)]
+    algorithm = config.build_algo()
+    results = [algorithm.train() for _ in range(2)]
+    folder = Path(algorithm.save_to_path(tmp_path / "both"))
+    results.append(algorithm.train())
+    for number, result in enumerate(results):
+        for seed, (_, rows) in zip((5, 6), alone, strict=True):
+            assert result["eval"][f"seed{seed}"] == pytest.approx(rows[number]["eval"], rel=1e-3)
+            assert result.get("train", {}).get(f"seed{seed}", {}) == pytest.approx(rows[number]["train"], rel=1e-3)
+    means = [result["eval"]["return_mean"] for result in results]
+    assert means == [(r["eval"]["seed5"]["return_mean"] + r["eval"]["seed6"]["return_mean"]) / 2 for r in results]
+    algorithm.restore_from_path(folder)
+    again = algorithm.train()
+    assert numbers(again) == numbers(results[-1])
+    policy = load_policy(folder / "seed6")
+    agent, _ = plain_loop(config.copy(copy_frozen=False).debugging(seed=6), 2)
+    observation = torch.randn(5, 17)
+    assert torch.equal(policy.act(observation), agent.policy.eval().act(observation))
+    algorithm.stop()
+
+
 def test_env_runners_evaluate_as_one_plays_by_hand(small_data):
     config = configure("factored", small_data).training(evaluation_sampled=False)
     algorithm = config.evaluation(evaluation_num_env_runners=2).build_algo()
