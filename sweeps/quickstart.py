@@ -7,7 +7,7 @@ from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.platform.asm_store import identity_key
 from spin_rl.platform.datasets import OfflineDataset
-from spin_rl.sweeps.plan import SweepPlan, methods_plan
+from spin_rl.sweeps.plan import SweepPlan, evaluation_interval, methods_plan
 
 TASK, LEVEL, SIZE = "cheetah-run", "medium-expert", 200_000
 ALGORITHMS = ("spin", "saint", "factored", "autoregressive")
@@ -29,9 +29,13 @@ def quickstart_plan(
     updates: int = UPDATES,
     preset: str = PRESET,
 ) -> SweepPlan:
-    """SPIN and baselines with IQL for the same number of updates, each seed of SPIN on a model pretrained with it."""
+    """SPIN and baselines with IQL for the same number of updates, each seed of SPIN on a model pretrained with it.
+
+    Raises:
+        UserError: the updates cannot be divided so that the last evaluation comes at their end.
+    """
     sizes = get_preset(preset).asm
-    evaluate_every = max(1, updates // EVALUATIONS)
+    evaluate_every = evaluation_interval(updates, min(EVALUATIONS, updates))
     plan = methods_plan(
         name="quickstart",
         description=(
@@ -48,7 +52,7 @@ def quickstart_plan(
             for seed in seeds
         },
         preset=preset,
-        updates=evaluate_every * (updates // evaluate_every),
+        updates=updates,
         evaluate_every=evaluate_every,
         updates_per_iteration=evaluate_every,
         evaluation_episodes=EPISODES,

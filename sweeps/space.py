@@ -1,5 +1,6 @@
 """A sweep's space: what varies between its trials, as immutable data, and the points that it spans."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from itertools import product
@@ -8,7 +9,7 @@ from typing import Any
 from spin_rl.algorithms.asm import TRUNK_SIZES
 from spin_rl.algorithms.methods import get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
-from spin_rl.algorithms.rllib.config import FREE_SETTINGS, NETWORK_SETTINGS
+from spin_rl.algorithms.rllib.config import FREE_SETTINGS, NETWORK_SETTINGS, parse_settings
 from spin_rl.envs import UserError, unknown_name
 
 Space = Mapping[str, tuple[Any, ...]]
@@ -45,6 +46,8 @@ def check_space(space: Space) -> None:
             whole = isinstance(value, int) and not isinstance(value, bool)
             if least is not None and not (whole and value >= least):
                 raise UserError(f"{name} is a whole number from {least} on, not {value!r}.")
+            if name in (*FREE_SETTINGS, *NETWORK_SETTINGS):
+                parse_settings([f"{name}={json.dumps(value)}"])
         if len(set(map(str, values))) < len(values):
             raise UserError(f"{name} has the same value twice: {', '.join(map(str, values))}.")
     missing = [name for name in NEEDED if name not in space]
