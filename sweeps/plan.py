@@ -51,7 +51,7 @@ class SweepPlan:
         """What all trials share, how many there are, and a digest of everything that makes this plan this one."""
         first, *others = self.trials
         shared = {name: value for name, value in first.items() if all(trial.get(name) == value for trial in others)}
-        key = {"trials": self.trials}
+        key: dict[str, Any] = {"trials": self.trials}
         if self.search:  # a search goes on with more points
             key["search"] = {name: value for name, value in self.search.items() if name != "points"}
         return {**shared, "trials": len(self.trials), "plan": identity_key(key)}

@@ -5,6 +5,7 @@ that Tune or a sampler remembers in memory can be lost without loss.
 """
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import identity_key
@@ -67,9 +68,8 @@ def open_study(url: URL, name: str, directions: Sequence[str], sampler: BaseSamp
             if url.get_backend_name() == "sqlite" and url.database:
                 engine = {"connect_args": {"timeout": 60}}
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-                # two processes that make the tables at the same time would trip over each other
                 stack.enter_context(FileLock(f"{url.database}.lock"))
-            storage = optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=engine)
+            storage = _open_storage(url, engine)
             return optuna.create_study(
                 study_name=name, storage=storage, directions=directions, sampler=sampler, load_if_exists=True
             )
@@ -86,6 +86,18 @@ def open_study(url: URL, name: str, directions: Sequence[str], sampler: BaseSamp
                 f"The study storage {without_password(url)} does not take the study ({cause}); start the database or "
                 "name another."
             ) from None
+
+
+def _open_storage(url: URL, engine: Mapping[str, Any], tries: int = 3) -> optuna.storages.RDBStorage:
+    """Optuna's storage; whoever makes its tables at the same time as another process finds them at the next try."""
+    while True:
+        try:
+            return optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=dict(engine))
+        except (IntegrityError, ProgrammingError):
+            tries -= 1
+            if not tries:
+                raise
+            time.sleep(1.0)
 
 
 class RepeatableSampler(BaseSampler):
