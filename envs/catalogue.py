@@ -102,6 +102,11 @@ def tasks() -> Mapping[tuple[str, int], Task]:
     return dict(_TASKS)
 
 
+def is_of_a_family(task: Task) -> bool:
+    """It was built when it was named, and is one of many."""
+    return any(pattern.fullmatch(task.name) for pattern, _ in _FAMILIES.values())
+
+
 def get_task(name: str, bins: int = BINS) -> Task:
     """The task called ``name`` with ``bins`` choices per action dimension.
 

@@ -46,6 +46,15 @@ def progress_bar() -> Progress:
     )
 
 
+def wide_table(name: str, *columns: str, title: str) -> Table:
+    """A table whose first column is never cut or broken: what is in it is to be copied."""
+    table = Table(title=title)
+    table.add_column(name, no_wrap=True, overflow="ignore", min_width=0)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
 @app.command("list")
 def list_(root: RootPath = None, policies: Policies = None) -> None:
     """The datasets that are there, and those that could be made."""
@@ -55,15 +64,16 @@ def list_(root: RootPath = None, policies: Policies = None) -> None:
     from spin_rl.platform.datasets.levels import LEVELS
 
     there = list_datasets(root)
-    table = Table("dataset", "transitions", "episodes", "return", "seed", "digest", title=root or default_root())
+    table = wide_table("dataset", "transitions", "return", "seed", title=root or default_root())
     for metadata in there:
         returns = f"{metadata.returns.mean:.1f} ± {metadata.returns.std:.1f}"
-        sizes = f"{metadata.transitions:,}", f"{metadata.episodes:,}"
-        table.add_row(metadata.key, *sizes, returns, str(metadata.seed), metadata.digest[:12])
+        table.add_row(metadata.key, f"{metadata.transitions:,}", returns, str(metadata.seed))
     console.print(table if there else f"No datasets in {root or default_root()}.")
 
     trained = {(card.task, card.bins, card.level): card for card in list_cards(policies)}
-    table = Table("task", "bins", "levels that can be made", "behaviour policies", title="To make: spin-rl data make")
+    table = wide_table(
+        "task", "bins", "levels that can be made", "behaviour policies", title="To make: spin-rl data make"
+    )
     for (name, bins), task in tasks().items():
         if task.scripted:
             table.add_row(name, str(bins), ", ".join(LEVELS), "scripted")
@@ -74,6 +84,30 @@ def list_(root: RootPath = None, policies: Policies = None) -> None:
         said = ", ".join(f"{card.level} {card.return_mean:.0f} ± {card.return_std:.0f}" for card in cards)
         table.add_row(name, str(bins), ", ".join(levels), said)
     console.print(table)
+
+
+@app.command()
+def table(
+    page: Annotated[Path, typer.Option("--write", help="Page to bring up to date.")] = Path("docs/datasets.md"),
+    root: RootPath = None,
+    policies: Policies = None,
+) -> None:
+    """Write the tables of policies and of datasets into a page; datasets that are not here keep their rows."""
+    from spin_rl.envs import UserError
+    from spin_rl.platform import dataset_table
+    from spin_rl.platform.datasets import list_datasets
+
+    if not page.is_file():
+        raise UserError(f"There is no page {page}; name one with --write.")
+    text = page.read_text()
+    datasets = dataset_table.datasets_table(list_datasets(root), text)
+    for name, content in {
+        dataset_table.POLICIES: dataset_table.policies_table(policies),
+        dataset_table.DATASETS: datasets,
+    }.items():
+        text = dataset_table.with_table(text, name, content)
+    page.write_text(text)
+    console.print(f"Wrote {page}")
 
 
 @app.command()

@@ -1,12 +1,15 @@
 """``spin-rl data`` as a user types it, and the curve of a behaviour training in a real MLflow store."""
 
+from io import StringIO
+
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from spin_rl.envs import get_task
 from spin_rl.envs.behaviour.decqn import Evaluation
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.commands.data import app
+from spin_rl.platform.commands.data import app, wide_table
 
 
 @pytest.fixture
@@ -37,6 +40,12 @@ def test_a_dataset_is_made_found_seen_verified_and_sent_around(spin_rl, tmp_path
     assert "distinct joint actions" in seen
     assert "total correlation" in seen
     assert (tmp_path / "results/inspect/maze-4-2-medium-expert-v1.png").stat().st_size > 10_000
+    page = tmp_path / "page.md"
+    page.write_text(
+        "".join(f"<!-- {name}: {end} -->\n" for name in ("policies", "datasets") for end in ("begin", "end"))
+    )
+    assert "Wrote" in spin_rl(f"table --write {page}")
+    assert "| maze-4-2/medium-expert-v1, size 900, seed 0 |" in page.read_text()
     assert "is whole" in spin_rl("verify maze-4 medium-expert --bins 2")
     assert "Wrote" in spin_rl(f"export rllib maze-4 medium-expert {tmp_path}/columns --bins 2")
     assert "maze-4-2/brought-v1" in spin_rl(f"import rllib {tmp_path}/columns maze-4 brought --bins 2")
@@ -44,6 +53,15 @@ def test_a_dataset_is_made_found_seen_verified_and_sent_around(spin_rl, tmp_path
         spin_rl(f"export rllib maze-4 medium-expert {tmp_path}/columns --bins 2")
     with pytest.raises(UserError, match="--observation needs the names of 2 columns"):
         spin_rl(f"import table {tmp_path}/columns maze-4 brought --bins 2 --observation x")
+
+
+def test_names_are_whole_however_narrow_the_terminal_is():
+    name = "quadruped-walk-50/random-medium-expert-v12"
+    table = wide_table("dataset", "transitions", "return", title="data")
+    table.add_row(name, "200,000", "1234.5 ± 678.9")
+    console = Console(width=50, file=StringIO())
+    console.print(table)
+    assert name in console.file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -55,6 +73,7 @@ def test_a_dataset_is_made_found_seen_verified_and_sent_around(spin_rl, tmp_path
         ("train-behaviour cheetah-run --bins 5", "number of bins for cheetah-run '5'"),
         ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
         ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
+        ("table --write nowhere.md", "There is no page nowhere.md"),
         ("import benchmark nowhere.pkl cheetah-run medium", "There is no file or folder nowhere.pkl"),
         ("import benchmark . cheetah-run medium", "There is no file ."),
         ("import benchmark . my-task medium --nvec 3,x", "--nvec 3,x is no list of numbers"),
