@@ -1,5 +1,6 @@
 """The methods as RLlib Algorithms: iterations of K updates, batched evaluation, safe checkpoints."""
 
+import gc
 import json
 import logging
 import math
@@ -9,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from pyarrow.fs import FileType
 from ray.exceptions import RayTaskError
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -78,7 +80,10 @@ class OfflineAlgorithm(Algorithm):
     def reset_config(self, new_config: Any) -> bool:
         """Become what a new algorithm with ``new_config`` is."""
         super().cleanup()
-        self.learner_group = self.eval_env_runner_group = None
+        self.learner_group = self.eval_env_runner_group = self.offline_data = None
+        if torch.cuda.is_initialized():
+            gc.collect()  # two trials' data need not lie on a GPU together
+            torch.cuda.empty_cache()
         config = self.get_default_config().update_from_dict(new_config)
         config.validate()
         config.freeze()

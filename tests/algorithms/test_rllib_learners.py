@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from spin_rl.algorithms.checkpoints import load_policy
 from spin_rl.algorithms.evaluator import _idle
-from spin_rl.algorithms.rllib import Factored, OfflineConfig, register_algorithms
+from spin_rl.algorithms.rllib import OfflineConfig, register_algorithms
+from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
 from spin_rl.platform.evaluation import EVALUATION_SEED
 from spin_rl.platform.results_callback import ResultsCallback
 from tests.algorithms.rllib_runs import EVERY, TASK, configure, numbers, plain_loop
@@ -148,25 +149,40 @@ def test_env_runners_evaluate_as_one_plays_by_hand(small_data):
     algorithm.stop()
 
 
-def test_a_loss_that_is_not_finite_ends_the_trial_at_once_and_leaves_the_last_good_checkpoint(small_data, tmp_path):
+def test_trials_in_a_reused_process_are_fresh_ones_and_one_that_diverges_is_not_repeated(small_data, tmp_path):
     register_algorithms()
-    config = configure("factored", small_data).training(lr=1e30)
-    (result,) = tune.Tuner(
-        Factored.__name__,
-        param_space=config,
+    base = configure("factored", small_data).to_dict()
+    trials = [
+        {"algorithm": "saint", "seed": 5},
+        {"algorithm": "factored", "seed": 6},
+        {"algorithm": "factored", "seed": 7, "lr": 1e30},
+    ]
+    results = tune.Tuner(
+        ANY_METHOD,
+        param_space={**base, "trial": tune.grid_search([{**trial, "updates": 2 * EVERY} for trial in trials])},
+        tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=str(tmp_path),
             name="tune",
-            stop={"updates": 5 * EVERY},
-            callbacks=[ResultsCallback(tmp_path, lambda trial: {"updates": 5 * EVERY})],
+            stop={"updates": 2 * EVERY},
+            callbacks=[ResultsCallback(tmp_path, lambda trial: dict(trial.config["trial"]))],
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=3),
             verbose=0,
         ),
     ).fit()
-    (path,) = tmp_path.glob("trials/*/trial.json")
-    record = json.loads(path.read_text())
+    *good, diverged = results
+    assert len({result.metrics["pid"] for result in good}) == 1
+    for result, trial in zip(good, trials, strict=False):
+        config = configure(trial["algorithm"], small_data).debugging(seed=trial["seed"])
+        agent, expected = plain_loop(config, 3)
+        assert numbers(result.metrics) == expected[-1]
+        tensors = load_file(Path(result.checkpoint.path) / "learner.safetensors")
+        assert all(torch.equal(tensors[f"networks.{name}"], v) for name, v in agent.objective.state_dict().items())
+
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("trials/*/trial.json")]
+    (record,) = [record for record in records if record["params"]["seed"] == 7]
     assert (record["state"], record["starts"]) == ("failed", 1)
     assert re.search(r"DivergedError: \w+_loss became (nan|inf) in update [1-4]; ", record["error"])
-    policy = load_policy(Path(result.checkpoint.path))
+    policy = load_policy(Path(diverged.checkpoint.path))
     assert all(bool(value.isfinite().all()) for value in policy.state_dict().values())
