@@ -17,7 +17,7 @@ from spin_rl.platform.doctor_machine import (
 from spin_rl.platform.doctor_nodes import check_nodes, connection_error
 from spin_rl.platform.doctor_services import check_registry, check_tracking
 from spin_rl.platform.doctor_storage import check_disk, check_writable
-from spin_rl.platform.findings import Finding
+from spin_rl.platform.findings import Finding, State
 from spin_rl.platform.jobs import check_through_job
 
 
@@ -50,10 +50,13 @@ def examine_cluster(address: str, *, storage: str | None, data: str | None) -> I
         storage: where results go, as the nodes see it; the cluster's own ``SPIN_RL_STORAGE`` by default.
         data: where datasets lie, the same; ``SPIN_RL_DATA``.
     """
+    if address == "local":
+        yield Finding("Ray", State.OK, "a command starts one of its own")
+        return
     if takes_jobs(address):
         client, findings = look(address)
         yield from findings
-        if client is not None and not any(finding.state == "problem" for finding in findings):
+        if client is not None and not any(finding.state is State.PROBLEM for finding in findings):
             yield from check_through_job(client, storage=storage, data=data)
         return
     yield from examine_nodes(address, {"storage": storage or "results", "data": data or "data"})

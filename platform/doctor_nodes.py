@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -187,8 +188,9 @@ def _remove_files(places: Places, probe: str) -> None:
     import fsspec
 
     for place in places.values():
-        filesystem, folder = fsspec.core.url_to_fs(place)
-        filesystem.rm(f"{folder}/{probe}", recursive=True)
+        with suppress(Exception):  # an empty folder that stays harms nobody
+            filesystem, folder = fsspec.core.url_to_fs(place)
+            filesystem.rm(f"{folder}/{probe}", recursive=True)
 
 
 def _judge_place(

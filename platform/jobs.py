@@ -63,7 +63,10 @@ def has_ended(job: Any) -> bool:
 
 def next_id(base: str, known: Sequence[Any]) -> str:
     """The id for one more attempt at a command."""
-    return base if not known else f"{base}-{len(known) + 1}"
+    if not known:
+        return base
+    last = known[-1].submission_id.removeprefix(base).lstrip("-")
+    return f"{base}-{int(last or 1) + 1}"
 
 
 def submit(

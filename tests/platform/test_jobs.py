@@ -1,0 +1,152 @@
+"""Jobs without a cluster: their ids, a log over cut connections, why they failed, what they take along."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from spin_rl.envs import UserError
+from spin_rl.platform import jobs
+from spin_rl.platform.commands.submit import _places
+from spin_rl.platform.job_package import check_size, stage_package
+
+PLACES = {"storage": "/mnt/results", "data": None}
+
+
+def job(name: str, status: str = "RUNNING", **more: object) -> SimpleNamespace:
+    fields = {"message": "", "error_type": None, "driver_exit_code": None, "metadata": {}, **more}
+    return SimpleNamespace(submission_id=name, status=status, **fields)
+
+
+class Cluster:
+    """A cluster whose log stream is cut as told: each connection sends the log from its beginning, then breaks off."""
+
+    def __init__(self, known: list[SimpleNamespace], connections: list[str], end: str = "SUCCEEDED") -> None:
+        self.known, self.connections, self._end = known, connections, end
+
+    def list_jobs(self) -> list[SimpleNamespace]:
+        return self.known
+
+    def get_job_info(self, name: str) -> SimpleNamespace:
+        return job(name, self._end if not self.connections else "RUNNING")
+
+    async def tail_job_logs(self, name: str) -> AsyncIterator[str]:
+        log = self.connections.pop(0)
+        yield log[:3]
+        yield log[3:]
+        if self.connections:
+            raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
+
+
+@pytest.fixture
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_POLL", 0.01)
+
+
+def test_an_id_says_what_the_job_is_and_differs_with_all_that_makes_it() -> None:
+    command = ["sweep", "baselines", "--seed", "0"]
+    name = jobs.submission_id(command, PLACES)
+    assert name.startswith("spin-rl-sweep-baselines-")
+    assert name == jobs.submission_id(list(command), dict(PLACES))
+    others = [
+        jobs.submission_id([*command[:3], "1"], PLACES),
+        jobs.submission_id(command, {**PLACES, "storage": "/mnt/others"}),
+        jobs.submission_id(["sweep", "my sweeps/It's.py"], PLACES),
+    ]
+    assert len({name, *others}) == 4
+    assert all(set(other) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for other in others)
+
+
+def test_attempts_are_numbered_and_those_of_others_do_not_count() -> None:
+    names = ["spin-rl-a-10", "spin-rl-a", "spin-rl-a-2", "spin-rl-ab", "raysubmit_x"]
+    found = jobs.attempts(Cluster([job(name) for name in names], []), "spin-rl-a")
+    assert [each.submission_id for each in found] == ["spin-rl-a", "spin-rl-a-2", "spin-rl-a-10"]
+    assert jobs.next_id("spin-rl-a", []) == "spin-rl-a"
+    assert jobs.next_id("spin-rl-a", found) == "spin-rl-a-11"
+    assert jobs.next_id("spin-rl-a", found[:1]) == "spin-rl-a-2"
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_log_over_cut_connections_is_printed_once() -> None:
+    printed: list[str] = []
+    ended = jobs.follow(Cluster([], ["one\ntw", "one\ntwo\nthr", "one\ntwo\nthree\n"]), "name", printed.append)
+    assert "".join(printed) == "one\ntwo\nthree\n"
+    assert ended.status == "SUCCEEDED"
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_job_that_the_cluster_has_forgotten_is_none_and_a_silent_cluster_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster([], ["one\n"])
+
+    def forgotten(name: str) -> None:
+        raise RuntimeError(f"Request failed with status code 404: Job {name} does not exist.")
+
+    monkeypatch.setattr(cluster, "get_job_info", forgotten)
+    assert jobs.follow(cluster, "name", lambda _: None) is None
+
+    def silent(name: str) -> None:
+        raise ConnectionError("Connection refused")
+
+    monkeypatch.setattr(cluster, "get_job_info", silent)
+    monkeypatch.setattr(cluster, "tail_job_logs", silent)
+    monkeypatch.setattr(jobs, "_LOST_AFTER", 0.1)
+    with pytest.raises(UserError, match="the same command follows it again"):
+        jobs.follow(cluster, "name", lambda _: None)
+
+
+def test_why_a_job_failed_is_its_own_sentence_pips_or_its_last_line() -> None:
+    failed = job("name", "FAILED", driver_exit_code=2)
+    assert (
+        jobs.cause(failed, "Running\nspin-rl: storage: /x is full; free some.\n") == "storage: /x is full; free some."
+    )
+    assert jobs.cause(failed, "Traceback\nValueError: 3\n\n") == "ValueError: 3"
+    assert "activate the environment" in jobs.cause(failed, "ModuleNotFoundError: No module named 'typer'\n")
+    message = (
+        "runtime_env setup failed: Failed to set up\nWARNING: Retrying ... NewConnectionError(...)\nERROR: No match"
+    )
+    registry = job("name", "FAILED", error_type="JobErrorType.RUNTIME_ENV_SETUP_FAILURE", message=message)
+    assert "cannot reach the package index" in jobs.cause(registry, "")
+    assert "PIP_INDEX_URL" in jobs.cause(registry, "")
+
+
+def test_places_in_the_command_count_and_may_not_be_relative() -> None:
+    command, places = _places(["sweep", "baselines", "--storage", "/a", "--root=s3://b/c", "--seed", "0"], None, None)
+    assert command == ["sweep", "baselines", "--seed", "0"]
+    assert places == {"storage": "/a", "data": "s3://b/c"}
+    for words, said in ((["--storage", "results"], "is relative"), (["--storage=s3://b/c"], "is no folder")):
+        with pytest.raises(UserError, match=said):
+            _places(words, None, None)
+
+
+def test_what_is_sent_leaves_out_what_is_ignored_and_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, size in {"sweep.py": 10, "data/big": 500, "results/big": 500, "notes/a": 40, ".git/x": 500}.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(size))
+    (tmp_path / ".rayignore").write_text("/notes\n")
+    ignore = (tmp_path / ".rayignore").stat().st_size
+    assert check_size(tmp_path) == 10 + ignore
+    monkeypatch.setattr("spin_rl.platform.job_package._LIMIT", 9)
+    with pytest.raises(UserError, match=r"sweep\.py"):
+        check_size(tmp_path)
+
+
+def test_the_package_that_is_sent_runs_by_itself(tmp_path: Path) -> None:
+    package, metadata = stage_package(tmp_path)
+    code = (
+        "import spin_rl, spin_rl.platform.doctor as d, platform; print(spin_rl.__file__, spin_rl.__version__, d.PINS)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, cwd="/"
+    )
+    file, version, pins = answer.stdout.split()
+    assert Path(file) == package / "__init__.py"
+    assert metadata.name == f"spin_rl-{version}.dist-info"
+    assert Path(pins).is_file()
