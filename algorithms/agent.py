@@ -6,7 +6,6 @@ Plain PyTorch without Ray: the RLlib classes are a thin shell around it.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +19,9 @@ from spin_rl.algorithms.features import FeatureStorage, FeatureTable, make_table
 from spin_rl.algorithms.methods import Preset, get_method
 from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
 from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
+from spin_rl.algorithms.precision import check_precision
 from spin_rl.algorithms.sharing import Share
-from spin_rl.algorithms.updates import make_updates
+from spin_rl.algorithms.updates import Draw, UpdateLoop
 from spin_rl.envs import UserError
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from spin_rl.platform.asm_store import ASMCheckpoint
@@ -42,6 +42,7 @@ class AgentSpec:
     objective: ObjectiveSettings  # its class says which
     batch_size: int = 256
     seed: int = 0
+    cuda_graph: bool = True  # on a GPU, where the update can be captured
 
 
 class OfflineAgent:
@@ -69,6 +70,7 @@ class OfflineAgent:
         """
         self.spec = spec
         self.device = device or torch.device("cpu")
+        check_precision(spec.objective.precision, self.device)
         self.objective = objective or build_objective(spec)
         self.policy: Policy = self.objective.policy
         self._asm = asm if get_method(spec.algorithm).uses_asm else None
@@ -82,6 +84,7 @@ class OfflineAgent:
         if share:
             for step in self.objective.optimizers.values():
                 step.average_gradients = share.average_gradients
+        self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph and share is None)
         self.updates = 0
         # dropout draws from here on, whatever drew since the weights were; other learners' parts from elsewhere
         torch.manual_seed(spec.seed + 1 + (share.learner * 0x9E3779B1 if share else 0))
@@ -122,18 +125,20 @@ class OfflineAgent:
         """
         self.prepare(data)
         self.objective.train()
-        names, values = make_updates(
-            self.objective, data, partial(self._draw, data.size), self.updates, updates, self.table
-        )
+        names, values = self._loop.run(data, self.draw_for(data), self.updates, updates, self.table)
         if self._share:
             self._share.average(values)
         self.updates += updates
         return read_means(names, values.cpu(), self.updates)
 
-    def _draw(self, size: int, first: int, count: int) -> Tensor:
-        """Indices (count, B) into ``size`` transitions: the minibatches from update ``first``."""
-        indices = draw_indices(self.spec.seed, 0, first, count, self.spec.batch_size, size, self.device)
-        return indices[:, self._share.rows] if self._share else indices
+    def draw_for(self, data: DeviceTransitions) -> Draw:
+        """What draws its minibatches from ``data``."""
+
+        def draw(first: int, count: int) -> Tensor:
+            indices = draw_indices(self.spec.seed, 0, first, count, self.spec.batch_size, data.size, self.device)
+            return indices[:, self._share.rows] if self._share else indices
+
+        return draw
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next update depends on: tensors by name, and plain values."""
@@ -152,6 +157,7 @@ class OfflineAgent:
         )
         for name, step in self.objective.optimizers.items():
             load_optimizer_tensors(step.optimizer, tensors, f"optimizers.{name}.")
+        self._loop.forget_graph()
         torch.set_rng_state(tensors["random.cpu"].cpu())
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), self.device)

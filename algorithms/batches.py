@@ -119,7 +119,7 @@ def draw_indices(
     the updates are cut into calls. Counter-based: the splitmix64 finaliser of the draw's number, in wrapping int64.
     """
     counter = torch.arange(first_update * batch_size, (first_update + updates) * batch_size, device=device)
-    key = _mix(torch.tensor(seed * 0x9E3779B1 + stream + 1, device=device))
+    key = _mix(torch.full((), seed * 0x9E3779B1 + stream + 1, device=device))  # tensor() would wait for a GPU
     bits = _mix(_mix(counter + key) ^ key)
     return ((((bits >> 32) & 0xFFFFFFFF) * size) >> 32).view(updates, batch_size)
 

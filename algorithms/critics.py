@@ -6,7 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spin_rl.algorithms.layers import BatchedLinear, mlp
+from spin_rl.algorithms.layers import BatchedLinear, mlp, precise
 
 
 class FactoredCritic(nn.Module):
@@ -28,7 +28,7 @@ class FactoredCritic(nn.Module):
         for layer in self.layers[:-1]:
             x = functional.relu(layer(x), inplace=True)
         values: Tensor = self.layers[-1](x).unflatten(-1, (len(self.nvec), -1))  # (E, B, N C) -> (E, B, N, C)
-        return values
+        return precise(values)
 
     def joint_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Q(s, a) = sum_i Q_i(s, a_i) of each member, (E, B), for joint actions (B, N)."""
@@ -46,4 +46,4 @@ class ValueNetwork(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         values: Tensor = self.net(observation).squeeze(-1)
-        return values
+        return precise(values)

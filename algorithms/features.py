@@ -53,6 +53,7 @@ class FeatureTable:
         """
         self._features = features
         self._device = device
+        self.on_device = features.device.type == device.type
         self.seconds = seconds
 
     def at(self, rows: Tensor) -> Tensor:

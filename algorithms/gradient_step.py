@@ -43,9 +43,14 @@ class GradientStep:
         groups: dict[float, list[nn.Parameter]] = {}
         for parameter in self._parameters:
             groups.setdefault(own_rates.get(parameter, learning_rate), []).append(parameter)
-        grouped: list[dict[str, Any]] = [{"params": members, "lr": rate} for rate, members in groups.items()]
-        self.optimizer = torch.optim.Adam(grouped, learning_rate, fused=True)
         self._rates = list(groups)
+        # a graph reads its learning rates from the GPU's memory, and wants the count of steps there too
+        on_gpu = self._parameters[0].device.type == "cuda"
+        grouped: list[dict[str, Any]] = [{"params": members, "lr": rate} for rate, members in groups.items()]
+        if on_gpu:
+            for group in grouped:
+                group["lr"] = torch.tensor(group["lr"], device=self._parameters[0].device)
+        self.optimizer = torch.optim.Adam(grouped, learning_rate, fused=True, capturable=on_gpu)
 
     def __call__(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -63,7 +68,10 @@ class GradientStep:
     def scale_rates(self, share: float) -> None:
         """Use this share of each learning rate from here on."""
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = share * rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(share * rate)
+            else:
+                group["lr"] = share * rate
 
 
 def clip_each(parameters: Sequence[nn.Parameter], limit: float) -> None:

@@ -21,6 +21,11 @@ def mlp(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def precise(x: Tensor) -> Tensor:
+    """``x`` in float32 at least: in half precision a softmax loses the rare choices, and a sum its smaller terms."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 class BatchedLinear(nn.Module):
     """G independent linear layers as one batched matrix product: (G, B, I) to (G, B, O).
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from spin_rl.algorithms.agent import AgentSpec, OfflineAgent, read_means
 from spin_rl.algorithms.asm import ActionStructureModel
-from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
-from spin_rl.algorithms.features import FeatureStorage
+from spin_rl.algorithms.batches import DeviceTransitions
+from spin_rl.algorithms.features import FeatureStorage, FeatureTable
 from spin_rl.algorithms.policies import CachedPolicy
 from spin_rl.algorithms.stacked import stack
-from spin_rl.algorithms.updates import make_updates
+from spin_rl.algorithms.updates import Draw, UpdateLoop
 from spin_rl.envs import UserError
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
@@ -53,6 +53,7 @@ class SeedsAgent:
         self.objective.make_optimizers()
         for step in self.objective.optimizers.values():
             step.stacked = True
+        self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph)
 
     def prepare(self, data: DeviceTransitions, storage: FeatureStorage | None = None) -> float:
         """As ``OfflineAgent.prepare`` does for each seed; features that all of them share are computed once."""
@@ -67,19 +68,22 @@ class SeedsAgent:
         """
         self.prepare(data)
         self.objective.train()
-        spec = self.agents[0].spec
-
-        def draw(first: int, count: int) -> Tensor:
-            minibatches = (count, spec.batch_size, data.size, self.device)
-            return torch.stack([draw_indices(seed, 0, first, *minibatches) for seed in self.seeds], 1)  # (K, n, B)
-
-        table = self.agents[0].table
-        names, values = make_updates(self.objective, data, draw, self.updates, updates, table)
+        names, values = self._loop.run(data, self.draw_for(data), self.updates, updates, self.table)
         self.updates += updates
         by_seed = values.cpu().unbind(-1)
         return [
             read_means(names, part, self.updates, f" of seed {s}") for s, part in zip(self.seeds, by_seed, strict=True)
         ]
+
+    @property
+    def table(self) -> FeatureTable | None:
+        """Features that all seeds share, where there are any."""
+        return self.agents[0].table
+
+    def draw_for(self, data: DeviceTransitions) -> Draw:
+        """What draws the minibatches of every seed from ``data``."""
+        draws = [agent.draw_for(data) for agent in self.agents]
+        return lambda first, count: torch.stack([draw(first, count) for draw in draws], 1)  # (K, n, B)
 
     def states(self) -> list[State]:
         """Of each seed, what ``OfflineAgent.state`` gives."""
@@ -109,6 +113,7 @@ class SeedsAgent:
                 if key.startswith(prefix)
             }
             load_optimizer_tensors(step.optimizer, together, prefix)
+        self._loop.forget_graph()
         self.updates = self.agents[0].updates
 
 

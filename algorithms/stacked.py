@@ -96,7 +96,7 @@ class _StackedLSTM(nn.LSTM):
     def forward(self, x: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
         outputs = []
         for index, part in enumerate(x):
-            weights = [weight[index] for weight in self._flat_weights]
+            weights = [getattr(self, name)[index] for name in self._flat_weights_names]
             memory = part.new_zeros(self.num_layers, len(part), self.hidden_size)
             run = torch._VF.lstm(part, (memory, memory), weights, True, self.num_layers, 0.0, False, False, True)
             outputs.append(run[0])

@@ -67,20 +67,22 @@ class AWAC(Objective):
         """One update, in SPEC.md's order: critic, actor with the critic just updated, V with that actor, targets."""
         settings = self.settings
         features = batch.features
-        with torch.no_grad():
-            next_v = self.target_value(batch.next_observation)
-        q = self.critic.joint_value(batch.observation, batch.action)
+        with self.autocast():
+            with torch.no_grad():
+                next_v = self.target_value(batch.next_observation)
+            q = self.critic.joint_value(batch.observation, batch.action)
         q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, next_v, settings.gamma)
         self.optimizers["critic"](q_loss)
 
-        v = self.value(batch.observation)
-        with torch.no_grad():
-            advantage = self.critic.joint_value(batch.observation, batch.action).amin(-2) - v
-        log_prob = self.policy.log_probs(features, batch.action).sum(-1)
+        with self.autocast():
+            v = self.value(batch.observation)
+            with torch.no_grad():
+                advantage = self.critic.joint_value(batch.observation, batch.action).amin(-2) - v
+            log_prob = self.policy.log_probs(features, batch.action).sum(-1)
         pi_loss, pi_info = actor_loss(log_prob, advantage, settings.temperature, settings.weight_cap)
         self.optimizers["actor"](pi_loss)
 
-        with noiseless(self.policy):
+        with noiseless(self.policy), self.autocast():
             expected_q = expected_value(
                 self.policy, self.target_critic, features, batch.observation, settings.value_samples
             )

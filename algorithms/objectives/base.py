@@ -1,7 +1,7 @@
 """What objectives share: settings, optimiser steps, target networks, acting, and the loss of the critics."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from spin_rl.algorithms.batches import Batch
 from spin_rl.algorithms.critics import FactoredCritic
 from spin_rl.algorithms.gradient_step import DECAYS, GradientStep
 from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.precision import autocast, check_precision
 from spin_rl.envs import UserError, unknown_name
 
 Info = dict[str, Tensor]
@@ -26,6 +27,7 @@ class ObjectiveSettings:
         learning_rate: of the first update.
         lr_decay: how it falls to 0 over ``lr_decay_updates``: ``linear`` or ``cosine``; ``constant`` does not.
         gradient_clip: largest norm of all gradients of a network (policy, critics or value) together; None: no limit.
+        precision: of the networks' matrix products while they train: ``float32``, ``tf32`` (on a GPU) or ``bfloat16``.
     """
 
     name: ClassVar[str]
@@ -34,12 +36,14 @@ class ObjectiveSettings:
     lr_decay: str = "constant"
     lr_decay_updates: int | None = None
     gradient_clip: float | None = None
+    precision: str = "float32"
     gamma: float = 0.99
     target_rate: float = 0.005
     critic_width: int = 256
     critics: int = 2
 
     def __post_init__(self) -> None:
+        check_precision(self.precision)
         if self.lr_decay not in DECAYS:
             raise unknown_name("decay of the learning rate", self.lr_decay, DECAYS)
         if self.lr_decay != "constant" and (self.lr_decay_updates is None or self.lr_decay_updates < 1):
@@ -89,6 +93,10 @@ class Objective(nn.Module):
             own_rates=self.policy.own_rates(),
             clip=settings.gradient_clip,
         )
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """What the networks' forwards between two optimiser steps are made under, as the precision wants it."""
+        return autocast(self.settings.precision, next(self.critic.parameters()).device)
 
     def update(self, batch: Batch) -> Info:
         """One update, in the order of SPEC.md section 4."""

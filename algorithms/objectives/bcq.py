@@ -69,17 +69,19 @@ class BCQ(Objective):
     def update(self, batch: Batch) -> Info:
         """One update, in SPEC.md's order: actor, critic with what that actor admits, target."""
         settings = self.settings
-        log_prob = self.policy.log_probs(batch.features, batch.action).sum(-1)
+        with self.autocast():
+            log_prob = self.policy.log_probs(batch.features, batch.action).sum(-1)
         pi_loss, pi_info = actor_loss(log_prob)
         self.optimizers["actor"](pi_loss)
 
-        with noiseless(self.policy):
+        with noiseless(self.policy), self.autocast():
             next_values = self.target_critic(batch.next_observation)
             if isinstance(self.policy, FactorisedPolicy):
                 best = best_choices(next_values, self.policy.logits(batch.next_features), settings.threshold)
             else:
                 best = best_candidate(next_values, draw_actions(self.policy, batch.next_features, settings.candidates))
-        q = self.critic.joint_value(batch.observation, batch.action)
+        with self.autocast():
+            q = self.critic.joint_value(batch.observation, batch.action)
         q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, best.value.amin(-2), settings.gamma)
         self.optimizers["critic"](q_loss)
 

@@ -50,16 +50,19 @@ class IQL(Objective):
     def update(self, batch: Batch) -> Info:
         """One update, in SPEC.md's order: V, then critic with the V just updated, actor, target."""
         settings = self.settings
-        with torch.no_grad():
-            target_q = self.target_critic.joint_value(batch.observation, batch.action).amin(-2)
-        v_loss, v_info, advantage = value_loss(target_q, self.value(batch.observation), settings.expectile)
+        with self.autocast():
+            with torch.no_grad():
+                target_q = self.target_critic.joint_value(batch.observation, batch.action).amin(-2)
+            v = self.value(batch.observation)
+        v_loss, v_info, advantage = value_loss(target_q, v, settings.expectile)
         self.optimizers["value"](v_loss)
 
-        with torch.no_grad():
-            next_v = self.value(batch.next_observation)
-        q = self.critic.joint_value(batch.observation, batch.action)
+        with self.autocast():
+            with torch.no_grad():
+                next_v = self.value(batch.next_observation)
+            q = self.critic.joint_value(batch.observation, batch.action)
+            log_prob = self.policy.log_probs(batch.features, batch.action).sum(-1)
         q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, next_v, settings.gamma)
-        log_prob = self.policy.log_probs(batch.features, batch.action).sum(-1)
         pi_loss, pi_info = actor_loss(log_prob, advantage, settings.beta, settings.weight_cap)
         self.optimizers["critic_and_actor"](q_loss + pi_loss)
 
@@ -73,7 +76,9 @@ def value_loss(target_q: Tensor, v: Tensor, expectile: float) -> tuple[Tensor, I
     Returns the loss, its info and the detached advantage (B,).
     """
     advantage = target_q - v
-    weight = torch.where(advantage < 0, 1.0 - expectile, expectile)
+    # constants made on the device: where() would copy numbers there, and wait for it
+    below, above = advantage.new_full((), 1.0 - expectile), advantage.new_full((), expectile)
+    weight = torch.where(advantage < 0, below, above)
     loss = (weight * advantage.square()).mean(-1)
     return loss, {"value_loss": loss.detach(), "value": v.detach().mean(-1)}, advantage.detach()
 

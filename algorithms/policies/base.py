@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
+
+from spin_rl.algorithms.layers import precise
 
 
 class Policy(nn.Module):
@@ -55,7 +56,7 @@ class FactorisedPolicy(Policy):
 
     def probabilities(self, features: Tensor) -> Tensor:
         """pi_i(c | s) of every choice, (B, N, C); 0 for those that do not exist."""
-        return _precise(self.logits(features)).softmax(-1)
+        return precise(self.logits(features)).softmax(-1)
 
     def log_probs(self, features: Tensor, action: Tensor) -> Tensor:
         return chosen_log_probs(self.logits(features), action)
@@ -66,7 +67,7 @@ class FactorisedPolicy(Policy):
 
 def chosen_log_probs(logits: Tensor, action: Tensor) -> Tensor:
     """Log-probabilities (..., N) of the chosen actions (..., N) under logits (..., N, C)."""
-    return _precise(logits).log_softmax(-1).gather(-1, action[..., None]).squeeze(-1)
+    return precise(logits).log_softmax(-1).gather(-1, action[..., None]).squeeze(-1)
 
 
 def choose(logits: Tensor, uniforms: Tensor | None) -> Tensor:
@@ -76,8 +77,3 @@ def choose(logits: Tensor, uniforms: Tensor | None) -> Tensor:
     cumulative = logits.double().softmax(-1).cumsum(-1)
     # the total may round to less than a uniform: scale instead of running past the last choice that exists
     return (cumulative <= (uniforms * cumulative[..., -1])[..., None]).sum(-1)
-
-
-def _precise(logits: Tensor) -> Tensor:
-    """Logits in float32 at least: in half precision a softmax loses the rare choices."""
-    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits

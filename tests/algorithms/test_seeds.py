@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spin_rl.algorithms.agent import AgentSpec, DivergedError, OfflineAgent
+from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.batches import DeviceTransitions
 from spin_rl.algorithms.checkpoints import load_objective, save_agent_spec
 from spin_rl.algorithms.methods import METHODS, get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
-from spin_rl.algorithms.asm_files import load_asm
 from spin_rl.algorithms.seeds import SeedsAgent
 from spin_rl.envs import UserError
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
