@@ -62,7 +62,7 @@ def analysis(results: SweepResults) -> Sequence[Section]:
         )
     text = " ".join(answers) + (
         " A point stands for the mean over its seeds; 'sure' is the share of resamples of the seeds in which it is on "
-        "the front, and beside it the share in which it is the knee."
+        "the front."
     )
     return [Section("When to stop pretraining", text, tables, data, figures)]
 
@@ -128,16 +128,16 @@ def front(scores: Floats, seconds: Floats) -> NDArray[np.bool_]:
 def knee(scores: Floats, seconds: Floats) -> int:
     """The front's point farthest above the line between its ends, both axes scaled to the front's range.
 
-    Left of it a second gains more score than on the whole front's average, right of it less. A front of one or two
-    points has none between its ends: the better in score stands for it.
+    Left of it a second gains more score than on the whole front's average, right of it less. Where no point lies above
+    the line, every second pays at least as much as those before it: the best score stands for the knee.
     """
     on = np.flatnonzero(front(scores, seconds))
     on = on[np.argsort(seconds[on], kind="stable")]
     width, height = np.ptp(seconds[on]), np.ptp(scores[on])
-    if len(on) < 3 or width == 0 or height == 0:
-        return int(on[np.argmax(scores[on])])
+    if width == 0 or height == 0:
+        return int(on[-1])
     above = (scores[on] - scores[on].min()) / height - (seconds[on] - seconds[on].min()) / width
-    return int(on[np.argmax(above)])
+    return int(on[np.argmax(above)] if above.max() > 1e-9 else on[-1])  # a front's last has the best score
 
 
 def front_shares(runs: Floats, seed: int = 0) -> tuple[Floats, Floats]:
@@ -231,10 +231,10 @@ def _readable(points: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
             for row in records
         ],
         "best": [f"{row['best']:.1f}" for row in records],
-        "pretraining s": [f"{row['pretrain_seconds']:,.0f}" for row in records],
+        "ASM s": [f"{row['pretrain_seconds']:,.0f}" for row in records],
         "all s": [f"{row['seconds']:,.0f}" for row in records],
         "front": ["knee" if row["knee"] else "yes" if row["front"] else "" for row in records],
-        "sure": [f"{row['front_share']:.0%} / {row['knee_share']:.0%}" for row in records],
+        "sure": [f"{row['front_share']:.0%}" for row in records],
     }
     return pd.DataFrame(columns)
 

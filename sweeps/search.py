@@ -57,6 +57,7 @@ class SearchPlan:
         seed: of the sampler; the same seed and the same results give the same points.
         startup: points drawn at random before the sampler learns.
         objectives: metrics of a trial's last result, each with its direction.
+        seeds: trials of a point, for displays.
     """
 
     space: Space
@@ -66,6 +67,7 @@ class SearchPlan:
     seed: int = 0
     startup: int = 10
     objectives: Mapping[str, str] = field(default_factory=lambda: dict(OBJECTIVES))
+    seeds: int = 1
 
     def __post_init__(self) -> None:
         if not self.space:
@@ -158,8 +160,7 @@ class PointSearch(SearchAlgorithm):
     @property
     def total_samples(self) -> int:
         """Trials that are still to be run, about; points that repeat others need none."""
-        seeds = max((len(trials) for trials in self._open.values()), default=1)
-        return len(self._queue) + self._left * seeds
+        return len(self._queue) + self._left * self.plan.seeds
 
     # What Tune calls
 

@@ -246,4 +246,5 @@ def _search_plan(plan: SweepPlan, problem: Mapping[str, Any], folder: Path) -> S
         points=plan.search["points"],
         first=tuple(first),
         seed=plan.search["seed"],
+        seeds=len(plan.search["seeds"]),
     )

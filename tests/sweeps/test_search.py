@@ -14,42 +14,12 @@ import optuna
 import pytest
 import toy_search
 from sqlalchemy.exc import OperationalError
-from toy_search import SEEDS, SPACE, UPDATES, make_trials
-from toy_search import toy_search as make_search
+from toy_search import SEEDS, SPACE, end, make_search, make_trials, run_points, score_of, states, told
 
 from spin_rl.envs import UserError
-from spin_rl.platform.results import MetricsFile, read_sweep, write_json
+from spin_rl.platform.results import read_sweep
 from spin_rl.sweeps.search import PointSearch, SearchPlan
 from spin_rl.sweeps.studies import open_study, study_name, study_url, without_password
-
-
-def end(search, drawn, state="finished", score=1.0, seconds=2.0):
-    """Leave the files that a trial leaves, and tell of its end."""
-    trial_id, trial = drawn
-    folder = search.folder / "trials" / trial_id
-    write_json(folder / "trial.json", {"trial_id": trial_id, "params": dict(trial), "state": state})
-    metrics = {"eval/normalized_score": score, "time/total_seconds": seconds}
-    MetricsFile(folder / "metrics.jsonl").append({"updates": UPDATES, "timestamp": time.time(), **metrics})
-    search.on_trial_complete(trial_id)
-
-
-def score_of(params):
-    return 1 - (params["x"] - 0.5) ** 2
-
-
-def run_points(search, points):
-    """Run so many points to their end, or what is left of them."""
-    for _ in range(points * SEEDS):
-        if drawn := search.draw():
-            end(search, drawn, score=score_of(drawn[1]), seconds=10.0 + drawn[1]["stop"])
-
-
-def told(search):
-    return [(trial.number, trial.state.name, trial.values, trial.params) for trial in search.study.get_trials()]
-
-
-def states(search):
-    return [state for _, state, _, _ in told(search)]
 
 
 def test_a_point_gives_the_mean_over_its_seeds(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from test_search import make_search, run_points, states, told
+from toy_search import make_search, run_points, states, told
 
 from spin_rl.envs import UserError
 from spin_rl.sweeps.studies import open_study, study_url

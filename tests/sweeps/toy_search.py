@@ -17,7 +17,7 @@ import ray
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
-from spin_rl.platform.results import start_sweep
+from spin_rl.platform.results import MetricsFile, start_sweep, write_json
 from spin_rl.platform.results_callback import ResultsCallback
 from spin_rl.sweeps.schedule import PointASHA
 from spin_rl.sweeps.search import PointSearch, SearchPlan
@@ -74,10 +74,39 @@ class Toy(tune.Trainable):
         pass  # it looks for itself, as the algorithms do
 
 
-def toy_search(folder, points, url=None, at_once=1, **changes):
+def make_search(folder, points, url=None, at_once=1, **changes):
     plan = SearchPlan(SPACE, make_trials, points=points, startup=3, **changes)
     address = study_url(url, Path(folder).parent)
     return PointSearch(plan, name="toy", settings={"toy": 1}, folder=Path(folder), url=address, at_once=at_once)
+
+
+def end(search, drawn, state="finished", score=1.0, seconds=2.0):
+    """Leave the files that a trial leaves, and tell of its end."""
+    trial_id, trial = drawn
+    folder = search.folder / "trials" / trial_id
+    write_json(folder / "trial.json", {"trial_id": trial_id, "params": dict(trial), "state": state})
+    metrics = {"eval/normalized_score": score, "time/total_seconds": seconds}
+    MetricsFile(folder / "metrics.jsonl").append({"updates": UPDATES, "timestamp": time.time(), **metrics})
+    search.on_trial_complete(trial_id)
+
+
+def score_of(params):
+    return 1 - (params["x"] - 0.5) ** 2
+
+
+def run_points(search, points):
+    """Run so many points to their end, or what is left of them."""
+    for _ in range(points * SEEDS):
+        if drawn := search.draw():
+            end(search, drawn, score=score_of(drawn[1]), seconds=10.0 + drawn[1]["stop"])
+
+
+def told(search):
+    return [(trial.number, trial.state.name, trial.values, trial.params) for trial in search.study.get_trials()]
+
+
+def states(search):
+    return [state for _, state, _, _ in told(search)]
 
 
 def run(folder, search, scheduler=None, pause=0.0):
@@ -107,7 +136,7 @@ def run(folder, search, scheduler=None, pause=0.0):
 def main():
     folder, url, points, *rest = sys.argv[1:]
     ray.init(address="local", include_dashboard=False, num_cpus=2, log_to_driver=False, logging_level="error")
-    with toy_search(Path(folder), int(points), url) as search:
+    with make_search(Path(folder), int(points), url) as search:
         scheduler = PointASHA(Path(folder), first_rung=1, most=UPDATES, reduction=2) if "asha" in rest else None
         run(Path(folder), search, scheduler, pause=0.05)
 
