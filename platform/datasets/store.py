@@ -22,6 +22,11 @@ def default_root() -> str:
     return os.environ.get("SPIN_RL_DATA") or "data"
 
 
+def absolute_root(location: str | Path) -> str:
+    """``location`` as processes that start in other folders have to be told it; an URL stays as it is."""
+    return str(location) if "://" in str(location) else str(Path(location).absolute())
+
+
 class Root:
     """A place that holds datasets: a local folder or any other fsspec location."""
 
