@@ -58,7 +58,10 @@ class PointASHA(FIFOScheduler):
         point = point_of(trial.trial_id)
         if point in self._ended:
             return str(TrialScheduler.STOP)
-        decision = self._asha(trial).on_trial_result(tune_controller, trial, dict(result))
+        # a score counts for the update that it was measured at, which lies back where evaluation runs beside training
+        measured = result.get("eval/updates")
+        result = {**result, "updates": result["updates"] if measured is None else measured}
+        decision = self._asha(trial).on_trial_result(tune_controller, trial, result)
         if self._is_stopped(trial, result, decision):
             self._ended.add(point)
             return str(TrialScheduler.STOP)

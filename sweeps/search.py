@@ -120,6 +120,7 @@ class PointSearch(SearchAlgorithm):
         self._parser = _make_parser()
         self._spec: dict[str, Any] = {}
         self._in_trouble = False
+        self.ended = False  # complete when its process let go of it
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its configuration; what counts is in the study, and an address may hold a password
@@ -142,6 +143,7 @@ class PointSearch(SearchAlgorithm):
     def __exit__(self, *exception: object) -> None:
         try:
             self._settle()
+            self.ended = self.complete
         except (SQLAlchemyError, optuna.exceptions.OptunaError) as error:
             self._warn(error)
         finally:

@@ -60,6 +60,9 @@ def searched_plan(sweep: Sweep, space: Space, root: str, asm_root: Path) -> Swee
         for problem in problems
         for values in product(*models.values())
     ]
+    for problem, (name, values) in product(problems, parameters.items()):
+        for value in values:  # what does not fit is said before anything runs
+            planner.trial({**fixed, **problem, name: value, "seed": space["seed"][0]})
     search = {"points": POINTS, "seed": 0, "scheduler": "none", "problems": problems, "parameters": parameters}
     plan = SweepPlan(
         name=sweep.name,
@@ -140,7 +143,7 @@ class SweepSearch(SearchAlgorithm):
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
-        told = {part.study_name: part.plan.points for part in self._parts if part.complete}
+        told = {part.study_name: part.plan.points for part in self._parts if part.ended}
         write_json(self.folder / _RECORD, {"study_storage": self._parts[0].place, "complete": told})
 
     @property

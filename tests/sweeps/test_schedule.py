@@ -21,14 +21,14 @@ class Sweep:
         self.scheduler = PointASHA(self.folder, **self.settings)
         self.known = set()
 
-    def report(self, point, seed, updates, score, seconds=1.0, study="study"):
+    def report(self, point, seed, updates, score, seconds=1.0, study="study", measured=None):
         """Whether the trial is told to stop."""
         trial_id = f"{study}_{point:04d}_{seed}"
         trial = SimpleNamespace(trial_id=trial_id, config={"trial": {"seed": seed}})
         if trial_id not in self.known:
             self.known.add(trial_id)
             self.scheduler.on_trial_add(None, trial)
-        line = {"updates": updates, SCORE: score, SECONDS: seconds}
+        line = {"updates": updates, SCORE: score, SECONDS: seconds, "eval/updates": measured}
         stopped = self.scheduler.on_trial_result(None, trial, line) == "STOP"
         path = self.folder / "trials" / trial_id / "trial.json"
         self.clock += 1.0
@@ -47,6 +47,13 @@ def test_the_worse_at_a_rung_end_there(tmp_path):
     assert not sweep.report(0, 0, 20, 0.0)  # past that rung, before the next
     assert not sweep.report(1, 0, 30, 60.0)
     assert sweep.report(0, 0, 30, 10.0)
+
+
+def test_a_score_counts_where_it_was_measured(tmp_path):
+    sweep = Sweep(tmp_path)
+    assert not sweep.report(0, 0, 10, 50.0)
+    assert not sweep.report(1, 0, 10, 0.0, measured=0)  # still the untrained policy's
+    assert sweep.report(1, 0, 20, 40.0, measured=10)
 
 
 def test_like_is_compared_with_like(tmp_path):
