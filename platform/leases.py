@@ -1,8 +1,8 @@
 """Leases: the right to change what lies in a shared folder, held by one process at a time and lost with its life.
 
 For folders on a file system that several hosts mount and that need not offer locks. All that is asked of it: a file is
-created by one of those who try at once (O_EXCL), and whoever lists a folder sees what was created before. Object stores
-mounted as folders give neither.
+created by one of those who try at once (O_EXCL), and whoever has changed a folder sees all that was created there
+before (NFS gives both from version 3 on). Object stores mounted as folders give neither.
 
     <place>-00000007     who holds the lease: host, process, heartbeats; written anew at every heartbeat
 
@@ -90,6 +90,24 @@ class Lease:
             return None
         return f"process {record['pid']} on {record['host']} (since {record['since']})"
 
+    def was_taken(self) -> bool:
+        """Whether anybody ever held the lease."""
+        return self._latest() > 0
+
+    def is_held(self) -> bool:
+        """Whether somebody holds the lease, as far as one look tells.
+
+        A holder on this machine lives where its process does; one elsewhere where it wrote its file in four times the
+        time that the lease lasts, as clocks may differ.
+        """
+        latest = self._latest()
+        record = _parse(self._read(latest))
+        if record is None or record["released"]:
+            return False
+        if record["machine"] == _machine():
+            return _birth(record["pid"]) == record["birth"]
+        return time.time() - self._path(latest).stat().st_mtime < 4 * record["lasts"]
+
     def check(self) -> None:
         """Ask the storage whether the lease is still held: to be called right before what only its holder may do.
 
@@ -97,7 +115,7 @@ class Lease:
             LeaseLostError: it is not, or nobody can tell.
         """
         try:
-            held = self._file is not None and self._latest() == self._number
+            held = self._file is not None and self._freshly_latest() == self._number
         except OSError as error:
             raise LeaseLostError(f"Whether {self.place} is still held cannot be told ({error}).") from error
         if not held:
@@ -133,6 +151,17 @@ class Lease:
 
     def _latest(self) -> int:
         return max(self._numbers(), default=0)
+
+    def _freshly_latest(self) -> int:
+        """As ``_latest``, of now: a client of a network file system may list a folder as it was half a minute ago.
+
+        Where it changes the folder itself it learns from the server that somebody else did, and looks again.
+        """
+        probe = self.place.with_name(f"{self.place.name}-{self._record['owner']}")
+        with suppress(OSError):  # on a full disk; a folder that is gone is found next
+            os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o644))
+            probe.unlink()
+        return self._latest()
 
     def _read(self, number: int) -> bytes:
         try:
