@@ -140,7 +140,7 @@ def export_policy(
     from spin_rl.algorithms.checkpoints import load_policy
     from spin_rl.algorithms.state_dicts import write_state_dict
     from spin_rl.envs import UserError
-    from spin_rl.sweeps.engine import find_trials
+    from spin_rl.sweeps.trained import find_trials
 
     trials = find_trials(run, storage.absolute())
     if len(trials) > 1:
@@ -200,7 +200,7 @@ def objective_of(identity: dict[str, Any]) -> str:
 
 
 def _masking_of(identity: dict[str, Any]) -> str:
-    if "imported" in identity:
+    if objective_of(identity) not in ("mam", "cam"):  # the others hide nothing, or everything
         return ""
     masking = identity["masking"]
     return "variable" if masking["variable"] else f"{masking['rate']:g}"
