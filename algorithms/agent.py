@@ -19,7 +19,7 @@ from spin_rl.algorithms.features import FeatureStorage, FeatureTable, make_table
 from spin_rl.algorithms.methods import Preset, get_method
 from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
 from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
-from spin_rl.algorithms.precision import check_precision
+from spin_rl.algorithms.precision import check_onednn, check_precision
 from spin_rl.algorithms.sharing import Share
 from spin_rl.algorithms.updates import Draw, UpdateLoop
 from spin_rl.envs import UserError
@@ -43,6 +43,7 @@ class AgentSpec:
     batch_size: int = 256
     seed: int = 0
     cuda_graph: bool = True  # on a GPU, where the update can be captured
+    onednn: bool = False  # on a CPU: float32 products by oneDNN; up to twice as fast on AMD's, rounded otherwise
 
 
 class OfflineAgent:
@@ -71,6 +72,7 @@ class OfflineAgent:
         self.spec = spec
         self.device = device or torch.device("cpu")
         check_precision(spec.objective.precision, self.device)
+        check_onednn(spec.onednn, self.device)
         self.objective = objective or build_objective(spec)
         self.policy: Policy = self.objective.policy
         self._asm = asm if get_method(spec.algorithm).uses_asm else None
@@ -84,7 +86,7 @@ class OfflineAgent:
         if share:
             for step in self.objective.optimizers.values():
                 step.average_gradients = share.average_gradients
-        self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph and share is None)
+        self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph and share is None, onednn=spec.onednn)
         self.updates = 0
         # dropout draws from here on, whatever drew since the weights were; other learners' parts from elsewhere
         torch.manual_seed(spec.seed + 1 + (share.learner * 0x9E3779B1 if share else 0))

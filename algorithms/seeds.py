@@ -53,7 +53,7 @@ class SeedsAgent:
         self.objective.make_optimizers()
         for step in self.objective.optimizers.values():
             step.stacked = True
-        self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph)
+        self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph, onednn=spec.onednn)
 
     def prepare(self, data: DeviceTransitions, storage: FeatureStorage | None = None) -> float:
         """As ``OfflineAgent.prepare`` does for each seed; features that all of them share are computed once."""

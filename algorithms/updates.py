@@ -29,14 +29,16 @@ class Logged(NamedTuple):
 class UpdateLoop:
     """Makes an objective's updates: one by one, or on a GPU as a graph that is replayed."""
 
-    def __init__(self, objective: Objective, *, cuda_graph: bool) -> None:
+    def __init__(self, objective: Objective, *, cuda_graph: bool, onednn: bool) -> None:
         """
         Args:
             objective: what is updated.
             cuda_graph: capture the update where that can be done.
+            onednn: on a CPU, let oneDNN make the float32 products.
         """
         self._objective = objective
         self._cuda_graph = cuda_graph
+        self._onednn = onednn
         self._graph: GraphedUpdate | None = None
 
     def forget_graph(self) -> None:
@@ -48,7 +50,7 @@ class UpdateLoop:
         objective, graph = self._objective, self._graph_on(data, table)
         names: list[str] = []
         values: list[Tensor] = []
-        with matrix_products(objective.settings.precision):
+        with matrix_products(objective.settings.precision, onednn=self._onednn):
             for start in range(first, first + updates, _GATHER):
                 count = min(_GATHER, first + updates - start)
                 indices = draw(start, count)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from spin_rl.algorithms import precision
 from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.asm import ActionStructureModel
 from spin_rl.algorithms.batches import DeviceTransitions
@@ -93,8 +94,8 @@ def test_each_networks_gradients_are_clipped_by_themselves_and_each_seeds():
 def test_bfloat16_trains_to_nearly_what_float32_does_in_float32_weights(data, method, objective):
     """At a rate at which casts of the weights that outlive a step would be far off."""
     runs = []
-    for precision in ("float32", "bfloat16"):
-        spec = make_spec(method, objective, precision=precision, learning_rate=0.01)
+    for name in ("float32", "bfloat16"):
+        spec = make_spec(method, objective, precision=name, learning_rate=0.01)
         agent = OfflineAgent(replace(spec, preset=replace(spec.preset, distill_steps=3)), asm=make_asm(spec))
         losses = agent.train(data, 15)
         runs.append((losses, agent.state()[0]))
@@ -122,6 +123,17 @@ def test_settings_that_mean_nothing_are_refused(objective, settings, said):
 def test_tf32_on_a_processor_is_refused_with_both_names():
     with pytest.raises(UserError, match=r"precision=tf32 .* NVIDIA GPUs, the device is cpu"):
         OfflineAgent(make_spec(precision="tf32"))
+
+
+def test_onednn_gives_the_same_but_for_rounding_or_is_refused(data, monkeypatch):
+    spec = make_spec()
+    if precision.onednn_keeps_float32():
+        plain, fast = OfflineAgent(spec), OfflineAgent(replace(spec, onednn=True))
+        assert fast.train(data, 10) == pytest.approx(plain.train(data, 10), rel=1e-4)
+        assert torch.get_float32_matmul_precision() == "highest"  # nobody else's products are
+    monkeypatch.setattr(precision, "onednn_keeps_float32", lambda: False)
+    with pytest.raises(UserError, match="would round float32 products to bfloat16 on this processor"):
+        OfflineAgent(replace(spec, onednn=True))
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
