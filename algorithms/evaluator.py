@@ -5,13 +5,14 @@
       {"folders", "task", "bins", ...}\\n  ---stdin--->  loads them, runs whole episodes
       ... trains on ...                   <--stdout--  {"results": [...]}\\n or {"error": "..."}\\n
 
-It ends when its standard input does, so none is left behind by a killed training.
+It ends when its standard input does, and takes the folders along: a killed training leaves nothing behind.
 """
 
 import json
 import os
 import queue
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,16 +64,15 @@ class EvaluationProcess:
     """One evaluating process; evaluates one snapshot at a time."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="spin-rl-evaluation-")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "spin_rl.algorithms.evaluator"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._folder = Path(tempfile.mkdtemp(prefix="spin-rl-evaluation-"))
+        command = [sys.executable, "-m", "spin_rl.algorithms.evaluator", str(self._folder)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def start(self, snapshots: Sequence[tuple[AgentSpec, Mapping[str, Tensor]]], request: EvaluationRequest) -> None:
         """Begin to evaluate networks (tensors of a checkpoint, on the CPU); fetch the results before the next."""
         folders = []
         for index, (spec, networks) in enumerate(snapshots):
-            folder = Path(self._folder.name, str(index))
+            folder = self._folder / str(index)
             folder.mkdir(exist_ok=True)
             save_file(dict(networks), folder / "learner.safetensors")
             save_agent_spec(spec, folder)
@@ -105,7 +105,7 @@ class EvaluationProcess:
         """End the process."""
         self._process.kill()
         self._process.communicate()
-        self._folder.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 _idle: list[EvaluationProcess] = []
@@ -141,6 +141,7 @@ def main() -> None:
 def _read(requests: "queue.SimpleQueue[str]") -> None:
     for line in sys.stdin:
         requests.put(line)
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
     os._exit(0)  # nobody waits for the evaluation that is under way
 
 

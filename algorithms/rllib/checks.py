@@ -3,15 +3,27 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from spin_rl.algorithms.agent import check_asm_data, check_asm_shape
 from spin_rl.algorithms.asm_files import read_shape
 from spin_rl.algorithms.features import FeatureStorage
 from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.precision import check_precision
 from spin_rl.algorithms.seeds import check_seeds
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import read_checkpoint
 
 # Each takes an OfflineConfig, whose module needs this one.
+
+
+def check_device(config: Any) -> None:
+    """UserError where there is no such device, or the precision is not one of its."""
+    try:
+        device = torch.device(config.learner_device)
+    except RuntimeError as error:
+        raise UserError(f"device={config.device} is no device: use auto, cpu, cuda, or cuda:0.") from error
+    check_precision(config.precision, device)
 
 
 def check_learners(config: Any) -> None:

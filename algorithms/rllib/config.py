@@ -13,6 +13,7 @@ from spin_rl.algorithms.features import FeatureStorage
 from spin_rl.algorithms.methods import Preset, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
 from spin_rl.algorithms.rllib.checks import (
+    check_device,
     check_evaluation,
     check_features,
     check_learners,
@@ -68,6 +69,7 @@ class OfflineConfig(AlgorithmConfig):
         self.lr_decay = "constant"
         self.lr_decay_updates: int | None = None
         self.gradient_clip: float | None = None
+        self.precision = "float32"
         # settings of one objective; None: its default
         self.expectile: float | None = None
         self.beta: float | None = None
@@ -85,6 +87,7 @@ class OfflineConfig(AlgorithmConfig):
         self.evaluation_sampled: bool | None = None
         self.evaluation_overlap: bool | None = None
         self.device = "auto"
+        self.cuda_graph = True
         # an offline algorithm steps no environment while it trains
         self.num_env_runners = 0
         self.create_local_env_runner = False
@@ -103,6 +106,7 @@ class OfflineConfig(AlgorithmConfig):
         lr_decay: str = NotProvided,
         lr_decay_updates: int | None = NotProvided,
         gradient_clip: float | None = NotProvided,
+        precision: str = NotProvided,
         expectile: float | None = NotProvided,
         beta: float | None = NotProvided,
         weight_cap: float | None = NotProvided,
@@ -119,6 +123,7 @@ class OfflineConfig(AlgorithmConfig):
         evaluation_sampled: bool | None = NotProvided,
         evaluation_overlap: bool | None = NotProvided,
         device: str = NotProvided,
+        cuda_graph: bool = NotProvided,
         seeds_per_trial: int = NotProvided,
         **rllib: Any,
     ) -> Self:
@@ -132,6 +137,7 @@ class OfflineConfig(AlgorithmConfig):
             lr_decay: how the learning rate falls to 0: ``linear`` or ``cosine``; ``constant`` does not.
             lr_decay_updates: over how many updates it falls; a trial's whole budget by default.
             gradient_clip: largest norm of all gradients of a network together; no limit by default.
+            precision: of matrix products in training: ``float32``, ``tf32`` (on GPUs) or ``bfloat16``.
             expectile: of IQL.
             beta: of IQL; inverse temperature of the advantage weights.
             weight_cap: of IQL and AWAC; largest advantage weight.
@@ -153,6 +159,7 @@ class OfflineConfig(AlgorithmConfig):
             seeds_per_trial: how many seeds, from ``seed`` on, are trained at once; results are means over them, with
                 each one's by itself beside them (``eval/seed3/return_mean``).
             device: ``auto``: the GPU where the learner was given one; or a torch device.
+            cuda_graph: capture the update on a GPU, where it can be captured.
             **rllib: RLlib's own, such as ``lr``, ``gamma`` and ``train_batch_size``, the minibatch that all learners
                 share; ``train_batch_size_per_learner`` sets what each has of it instead.
         """
@@ -205,6 +212,7 @@ class OfflineConfig(AlgorithmConfig):
     def check_settings(self) -> None:
         """UserError where settings do not fit each other, the objective, the method or its model; reads no data."""
         self.objective_settings()
+        check_device(self)
         check_learners(self)
         check_seeds_at_once(self)
         check_evaluation(self)
@@ -281,6 +289,11 @@ class OfflineConfig(AlgorithmConfig):
         return int(self.train_batch_size if own is None else own * max(1, self.num_learners))
 
     @property
+    def learner_device(self) -> str:
+        """Type of the device that learners train on."""
+        return ("cuda" if self.num_gpus_per_learner else "cpu") if self.device == "auto" else self.device
+
+    @property
     def overlaps_evaluation(self) -> bool:
         """Whether the batched evaluator runs beside the training."""
         if self.evaluation_overlap is not None or self.evaluation_num_env_runners:
@@ -314,6 +327,7 @@ class OfflineConfig(AlgorithmConfig):
             objective=self.objective_settings(),
             batch_size=self.batch_size,
             seed=int(self.seed or 0),
+            cuda_graph=self.cuda_graph,
         )
 
     def get_default_learner_class(self) -> type:

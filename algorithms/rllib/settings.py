@@ -8,7 +8,7 @@ from typing import Any
 from spin_rl.algorithms.methods import Preset
 from spin_rl.envs import UserError, unknown_name
 
-SHARED_OBJECTIVE_SETTINGS = ("lr_decay", "lr_decay_updates", "gradient_clip")
+SHARED_OBJECTIVE_SETTINGS = ("lr_decay", "lr_decay_updates", "gradient_clip", "precision")
 """Settings of every objective that go by the same name there."""
 
 OBJECTIVE_SETTINGS = ("expectile", "beta", "weight_cap", "temperature", "value_samples", "threshold", "candidates")
@@ -36,6 +36,7 @@ SETTINGS = (
     "evaluation_overlap",
     "evaluation_num_env_runners",
     "device",
+    "cuda_graph",
     "num_learners",
     "seeds_per_trial",
 )
@@ -58,13 +59,14 @@ FREE_SETTINGS = (
     "evaluation_overlap",
     "evaluation_num_env_runners",
     "device",
+    "cuda_graph",
     "num_learners",
     "seeds_per_trial",
     "network",
 )
 """What a command line may set."""
 
-_TEXTS = ("feature_dtype", "device", "network", "lr_decay")
+_TEXTS = ("feature_dtype", "device", "network", "lr_decay", "precision")
 
 TRIAL_SETTINGS = {name: name for name in (*SETTINGS, "seed")} | {
     "algorithm": "method_name",

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
 from safetensors.torch import load_file
 
 from spin_rl.algorithms.checkpoints import load_policy
@@ -62,6 +65,12 @@ def test_two_learners_share_the_work_of_one_and_resume_to_the_same_bits(small_da
     undisturbed = [numbers(algorithm.train()) for _ in range(2)]
     algorithm.restore_from_path(folder)
     assert [numbers(algorithm.train()) for _ in range(2)] == undisturbed
+
+    # the one does not wait for ever for the other
+    _, second = (result.get() for result in algorithm.learner_group.foreach_learner(lambda _: os.getpid()))
+    os.kill(second, signal.SIGKILL)
+    with pytest.raises((RayError, RuntimeError)):
+        algorithm.train()
     algorithm.stop()
 
 
