@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 from spin_rl.envs.errors import UserError, unknown_name
+from spin_rl.platform.driver import is_interrupted
 from spin_rl.platform.tracking_provenance import own_provenance
 
 METRIC_GROUPS = ("eval/", "train/", "time/", "perf/", "system/")
@@ -267,9 +268,13 @@ def read_sweep(folder: Path) -> SweepResults:
         metrics += [{"trial_id": trial_id, **line} for line in MetricsFile(path.parent / "metrics.jsonl").read()]
     frame = pd.DataFrame.from_dict(trials, orient="index")
     frame.index.name = "trial_id"
+    record = read_json(folder / "sweep.json")
+    if record["state"] == "running" and is_interrupted(folder):
+        record["state"] = "interrupted"  # its driver had no time to say so
+        frame = frame.replace({"state": {"running": "killed"}})
     return SweepResults(
         folder=folder,
-        record=read_json(folder / "sweep.json"),
+        record=record,
         trials=_with_columns(frame, TRIAL_COLUMNS),
         metrics=_with_columns(pd.DataFrame.from_records(metrics), METRIC_COLUMNS),
     )

@@ -1,34 +1,31 @@
 """Runs a sweep plan on Ray: pretraining side by side, then trials through Tune; a killed sweep goes on."""
 
-import json
 import logging
 import re
 import shlex
 import sys
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
-from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.experiment import Trial
-from ray.tune.experiment.config_parser import _create_trial_from_spec, _make_parser
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import SearchAlgorithm
 
 from spin_rl.algorithms.rllib import register_algorithms
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
-from spin_rl.algorithms.rllib.recovery import RECORD, last_whole_checkpoint
-from spin_rl.envs import UserError, tasks, unknown_name
+from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import ASMStore, asm_root
-from spin_rl.platform.results import find_sweep, folder_name, read_json, read_sweep, start_sweep
+from spin_rl.platform.driver import drive
+from spin_rl.platform.results import folder_name, start_sweep
 from spin_rl.platform.tracking import sweep_callbacks
 from spin_rl.sweeps.plan import SweepPlan, read_plan, write_plan
+from spin_rl.sweeps.planned import PlannedTrials, open_trials
 from spin_rl.sweeps.pretrain import pretrain_all
-from spin_rl.sweeps.progress import SweepProgress, TrialProgress
+from spin_rl.sweeps.progress import Expected, SweepProgress, TrialProgress, kind_of
 
 EXPERIMENT = "spin-rl"
 
@@ -66,7 +63,7 @@ def run_sweep(
     if search is None and is_complete(folder, plan):
         return folder
     _check_resources(cpus_per_trial, gpus_per_trial)
-    with SweepProgress() as progress:
+    with drive(folder), SweepProgress() as progress:
         pretrain_all(plan.pretrainings, ASMStore(asm_root(storage)), progress)
         _fit(
             folder,
@@ -75,7 +72,7 @@ def run_sweep(
             {"num_cpus_for_main_process": cpus_per_trial, "num_gpus_per_learner": gpus_per_trial, "log_level": "ERROR"},
             [
                 *sweep_callbacks(folder, describe, tracking_uri=tracking_uri, experiment=EXPERIMENT),
-                TrialProgress(progress, _expected(plan, search)),
+                TrialProgress(progress, *_expected(plan, folder, search)),
             ],
         )
     return folder
@@ -116,105 +113,6 @@ def is_complete(folder: Path, plan: SweepPlan) -> bool:
     return not open_trials(folder, plan)
 
 
-def open_trials(folder: Path, plan: SweepPlan) -> dict[str, Mapping[str, Any]]:
-    """The trials of ``plan`` that are still to be run, or to be gone on with, by id."""
-    return {trial_id: trial for trial_id, trial in plan.by_id().items() if _state(folder, trial_id) not in _DONE}
-
-
-_DONE = ("finished", "pruned")
-
-
-def _state(folder: Path, trial_id: str) -> str | None:
-    path = folder / "trials" / trial_id / "trial.json"
-    return str(read_json(path)["state"]) if path.is_file() else None
-
-
-class TrainedTrial(NamedTuple):
-    """A trial that left a checkpoint."""
-
-    label: str
-    task: str
-    bins: int
-    updates: int
-    checkpoint: Path
-
-
-def find_trials(run: str, storage: Path) -> list[TrainedTrial]:
-    """The trials that ``run`` names: a sweep (name or folder), one trial (``SWEEP/TRIAL``) or a checkpoint's folder.
-
-    Raises:
-        UserError: there is no such sweep or trial, or none with a checkpoint.
-    """
-    if (Path(run) / "agent.json").exists():
-        return [_trial_of(Path(run))]
-    name, _, trial_id = run.rpartition("/")
-    if trial_id and name and not (storage / folder_name(run)).exists() and not Path(run).exists():
-        folder = find_sweep(name, storage)
-    else:
-        folder, trial_id = find_sweep(run, storage), ""
-    trials = read_sweep(folder).trials
-    if trial_id:
-        if trial_id not in trials.index:
-            raise unknown_name("trial", trial_id, trials.index)
-        trials = trials.loc[[trial_id]]
-    found = []
-    for number, row in trials.iterrows():
-        for place in (folder / "tune").glob(f"*-{number}"):
-            if last := last_whole_checkpoint(LocalFileSystem(), str(place)):
-                updates = json.loads(Path(last, RECORD).read_text())["updates"]
-                label = f"{number} {label_of(row)}"
-                found.append(TrainedTrial(label, row["task"], int(row["bins"]), updates, Path(last)))
-    if not found:
-        raise UserError(f"{folder} holds no checkpoint yet; wait for its first, or go on with it by its own command.")
-    return found
-
-
-def _trial_of(checkpoint: Path) -> TrainedTrial:
-    """The trial that wrote the checkpoint in this folder, or the file that it was imported from."""
-    settings = json.loads((checkpoint / "settings.json").read_text())
-    known = {task.gym_id: task for task in tasks().values()}
-    if settings["env"] not in known:
-        raise unknown_name("task", settings["env"], known)
-    task = known[settings["env"]]
-    updates = json.loads((checkpoint / "progress.json").read_text())["updates"]
-    return TrainedTrial(f"{settings['method_name']} {checkpoint.name}", task.name, task.bins, updates, checkpoint)
-
-
-class PlannedTrials(SearchAlgorithm):
-    """Gives Tune the trials of a plan that are not done yet, in the plan's order.
-
-    Tune's own notes of a sweep are not read: whatever became of them, the files of the results say which trials are
-    done, and each of the others finds its last checkpoint under its id.
-    """
-
-    def __init__(self, plan: SweepPlan, folder: Path) -> None:
-        self._open = deque(open_trials(folder, plan).items())
-        self._count = len(self._open)
-        self._parser = _make_parser()
-        self._spec: dict[str, Any] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its configuration
-
-    @property
-    def total_samples(self) -> int:
-        return self._count
-
-    def add_configurations(self, experiments: Any) -> None:
-        self._spec = (experiments[0] if isinstance(experiments, list) else experiments).spec
-
-    def next_trial(self) -> Trial | None:
-        if not self._open:
-            return None
-        trial_id, params = self._open.popleft()
-        spec = {**self._spec, "config": {**self._spec["config"], "trial": dict(params)}}
-        made: Trial = _create_trial_from_spec(spec, self._parser, evaluated_params=dict(params), trial_id=trial_id)
-        return made
-
-    def is_finished(self) -> bool:
-        return bool(self._finished) or not self._open
-
-
 def _fit(
     folder: Path,
     search: SearchAlgorithm,
@@ -247,20 +145,17 @@ def _fit(
     ).fit()
 
 
-def _expected(plan: SweepPlan, search: SearchAlgorithm | None) -> list[tuple[str, int]]:
-    """Label and updates of each trial that is to come; what a search asks for is not known before."""
-    if search is None:
-        return [(label_of(trial), int(trial["updates"])) for trial in plan.trials]
-    return [("", int(plan.trials[0]["updates"]))] * search.total_samples
+def _expected(plan: SweepPlan, folder: Path, search: SearchAlgorithm | None) -> tuple[Expected, Expected]:
+    """Kind and updates of each trial that is to come, and of each that is done; a search's are not known before."""
+    if search is not None:
+        return [("", int(plan.trials[0]["updates"]))] * search.total_samples, []
+    coming = open_trials(folder, plan)
+    trials = {trial_id: (kind_of(trial), int(trial["updates"])) for trial_id, trial in plan.by_id().items()}
+    return [trials[name] for name in coming], [trials[name] for name in trials if name not in coming]
 
 
 def _reached_budget(_trial_id: str, result: Mapping[str, Any]) -> bool:
     return int(result["updates"]) >= int(result["config"]["trial"]["updates"])
-
-
-def label_of(trial: Mapping[str, Any]) -> str:
-    """What a person calls a trial."""
-    return f"{trial['algorithm']} {trial['task']} {trial['level']} seed {trial['seed']}"
 
 
 def _directory_of(trial: Trial) -> str:
@@ -277,11 +172,15 @@ def _check_budget(trial: Mapping[str, Any]) -> None:
         )
 
 
-def _check_resources(cpus_per_trial: int, gpus_per_trial: float) -> None:
-    have = ray.cluster_resources()
-    for name, wanted in (("CPU", float(cpus_per_trial)), ("GPU", gpus_per_trial)):
-        if wanted > have.get(name, 0.0):
+def _check_resources(cpus: int, gpus: float) -> None:
+    """UserError where no node of the cluster has room for one trial."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name, wanted in (("CPU", float(cpus)), ("GPU", gpus)):
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if wanted > most:
             raise UserError(
-                f"A trial asks for {wanted:g} {name}, the cluster has {have.get(name, 0.0):g}: "
-                "ask for less or add nodes."
+                f"A trial asks for {wanted:g} {name}, the largest node of the cluster has {most:g}: ask for less or "
+                "add nodes."
             )
+    if not any(node.get("CPU", 0.0) >= cpus and node.get("GPU", 0.0) >= gpus for node in nodes):
+        raise UserError(f"A trial asks for {cpus} CPU and {gpus:g} GPU, no node of the cluster has both: ask for less.")

@@ -28,6 +28,7 @@ def quickstart_plan(
     asm_steps: int = ASM_STEPS,
     updates: int = UPDATES,
     preset: str = PRESET,
+    episodes: int = EPISODES,
 ) -> SweepPlan:
     """SPIN and baselines with IQL for the same number of updates, each seed of SPIN on a model pretrained with it.
 
@@ -55,8 +56,9 @@ def quickstart_plan(
         updates=updates,
         evaluate_every=evaluate_every,
         updates_per_iteration=evaluate_every,
-        evaluation_episodes=EPISODES,
+        evaluation_episodes=episodes,
         asm_steps=asm_steps,
     )
-    standard = (seeds, asm_steps, updates, preset, len(dataset)) == (SEEDS, ASM_STEPS, UPDATES, PRESET, SIZE)
+    given = (seeds, asm_steps, updates, preset, episodes, len(dataset))
+    standard = given == (SEEDS, ASM_STEPS, UPDATES, PRESET, EPISODES, SIZE)
     return plan if standard else plan.named(f"quickstart-{identity_key({'trials': plan.trials})[:6]}")

@@ -66,7 +66,7 @@ def _promote(report: "Report", console: "Console") -> None:
     from spin_rl.envs.errors import UserError
     from spin_rl.platform.tracking_models import champion_run, champions, log_policy, promote
     from spin_rl.platform.tracking_report import run_of
-    from spin_rl.sweeps.engine import find_trials
+    from spin_rl.sweeps.trained import find_trials
 
     winners = champions(report)
     if not winners:

@@ -39,6 +39,7 @@ def quickstart(
     seed: Seeds = None,
     updates: Annotated[int | None, typer.Option(help="Policy updates of every trial.", min=1)] = None,
     asm_steps: Annotated[int | None, typer.Option(help="Pretraining steps of SPIN's models.", min=0)] = None,
+    episodes: Annotated[int | None, typer.Option(help="Episodes of an evaluation.", min=1)] = None,
     size: Annotated[int | None, typer.Option(help="Transitions of the dataset.", min=1000)] = None,
     preset: Annotated[str | None, typer.Option(help="Sizes of the networks: paper, small or tiny.")] = None,
 ) -> None:
@@ -51,15 +52,17 @@ def quickstart(
     from spin_rl.platform.commands.data import collect_with_progress
     from spin_rl.platform.datasets import open_dataset
     from spin_rl.platform.datasets.store import Root as DataRoot
+    from spin_rl.platform.datasets.store import absolute_root
     from spin_rl.sweeps import quickstart as settings
 
-    root, storage = str(Path(root).absolute()), storage.absolute()
+    root, storage = absolute_root(root), storage.absolute()
     task = get_task(settings.TASK)
     given: dict[str, Any] = {
         "seeds": tuple(seed) if seed else None,
         "updates": updates,
         "asm_steps": asm_steps,
         "preset": preset,
+        "episodes": episodes,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     collected = DataRoot(root).versions(task.name, task.bins, settings.LEVEL)
@@ -111,13 +114,14 @@ def train(
     from spin_rl.platform.asm_store import ASMStore, asm_root, identity_key
     from spin_rl.platform.commands.pretrain import asm_config, masking_of
     from spin_rl.platform.datasets import open_dataset
+    from spin_rl.platform.datasets.store import absolute_root
     from spin_rl.sweeps.plan import methods_plan, with_asm
 
     given = parse_settings(settings or ())
     if asm and Path(asm).exists():
         asm = str(Path(asm).absolute())  # workers have directories of their own
     check_trial({"algorithm": algorithm, "objective": objective, "preset": preset, "asm": asm, **given})
-    root, storage = str(Path(root).absolute()), storage.absolute()
+    root, storage = absolute_root(root), storage.absolute()
     hidden = masking_of(masking, masking_rate, masking_split, fully_masked)
     plan = methods_plan(
         name=name or algorithm,
@@ -165,7 +169,7 @@ def evaluate(
     from spin_rl.algorithms.checkpoints import load_objective
     from spin_rl.envs import get_task
     from spin_rl.platform.evaluation import evaluate as run_episodes
-    from spin_rl.sweeps.engine import find_trials
+    from spin_rl.sweeps.trained import find_trials
 
     console = Console()
     table = Table("trial", "updates", "return", "normalised", title=f"{episodes} episodes, seed {seed}")

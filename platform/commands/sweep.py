@@ -11,6 +11,8 @@ from spin_rl.platform.commands.options import Root, Storage
 from spin_rl.platform.commands.run import Tracking, run_and_report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from spin_rl.sweeps.plan import SweepPlan
     from spin_rl.sweeps.space import Space
 
@@ -74,6 +76,8 @@ def sweep(
     """
     from rich.console import Console
 
+    from spin_rl.platform.datasets.store import absolute_root
+
     storage = storage.absolute()
     lists = {"task": tasks, "level": levels, "seed": seeds, "algorithm": algorithms, "objective": objectives}
     ones = {"preset": preset, "updates": updates, "evaluations": evaluations, "episodes": episodes}
@@ -84,7 +88,7 @@ def sweep(
     if resume:
         plan = stored_plan(name, storage, changes, tiny=tiny)
     else:
-        plan = new_plan(name, changes, str(Path(root).absolute()), storage, tiny=tiny)
+        plan = new_plan(name, changes, absolute_root(root), storage, tiny=tiny)
         plan = plan.named(run_name) if run_name else plan
     if trials is not None or scheduler is not None:
         from spin_rl.sweeps.searched import with_options
@@ -182,12 +186,24 @@ def _value(word: str) -> Any:
         return word
 
 
+def _time_of(plan: "SweepPlan", coming: "Iterable[Mapping[str, Any]]", storage: Path) -> str:
+    """What is known of the time that a plan will take."""
+    from spin_rl.sweeps.estimate import estimate
+    from spin_rl.sweeps.progress import in_words
+
+    expected = estimate(plan, coming, storage)
+    parts = {"trials": expected.trials, "pretraining": expected.pretrainings}
+    said = [f"{in_words(seconds)} of {name}" for name, seconds in parts.items() if seconds]
+    said += [f"{name} of a kind that was never timed here" for name, seconds in parts.items() if seconds is None]
+    return f" ({', '.join(said)}; one after the other)" if said else ""
+
+
 def show_plan(plan: "SweepPlan", storage: Path, console: Any) -> None:
     """Print what a plan will do."""
     from rich.table import Table
 
     from spin_rl.platform.results import folder_name
-    from spin_rl.sweeps.engine import open_trials
+    from spin_rl.sweeps.planned import open_trials
 
     folder = storage / folder_name(plan.name)
     table = Table("parameter", "values", title=plan.name, title_justify="left")
@@ -200,7 +216,8 @@ def show_plan(plan: "SweepPlan", storage: Path, console: Any) -> None:
         problems, points, seeds = len(search["problems"]), search["points"], len(search["seeds"])
         trials = f"{problems} x {points} points of {seeds} trials, scheduler {search['scheduler']}"
     else:
-        trials = f"{len(plan.trials)} trials, {len(open_trials(folder, plan))} of them to do"
+        coming = open_trials(folder, plan)
+        trials = f"{len(plan.trials)} trials, {len(coming)} of them to do{_time_of(plan, coming.values(), storage)}"
     steps = sum(max(item.steps) for item in plan.pretrainings)
     console.print(
         f"{trials}; {len(plan.pretrainings)} pretrainings of together {steps:,} steps. Results: {folder}",

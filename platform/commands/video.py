@@ -82,7 +82,7 @@ def trained(run: str, storage: Path, greedy: bool | None) -> "tuple[Task, BatchP
     from spin_rl.algorithms.acting import ActingPolicy
     from spin_rl.algorithms.checkpoints import load_objective
     from spin_rl.envs import UserError, get_task
-    from spin_rl.sweeps.engine import find_trials
+    from spin_rl.sweeps.trained import find_trials
 
     trials = find_trials(run, storage.absolute())
     if len(trials) > 1:

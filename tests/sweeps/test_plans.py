@@ -7,8 +7,9 @@ import pytest
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import asm_root
 from spin_rl.platform.results import write_json
-from spin_rl.sweeps.engine import open_sweep, open_trials
+from spin_rl.sweeps.engine import open_sweep
 from spin_rl.sweeps.plan import evaluation_interval, read_plan, write_plan
+from spin_rl.sweeps.planned import open_trials
 from spin_rl.sweeps.registry import get_sweep
 from spin_rl.sweeps.space import PARAMETERS, Space, points
 from spin_rl.sweeps.sweep import Sweep

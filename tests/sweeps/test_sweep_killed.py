@@ -1,0 +1,97 @@
+"""A sweep of one's own through everything that can end it: it ends with the numbers of an undisturbed one."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from spin_rl.platform.results import SweepResults, read_sweep
+
+DOCS = Path(__file__).parents[2] / "docs" / "sweeps.md"
+NAME = "killed"
+
+
+def start(storage: Path, *arguments: str) -> subprocess.Popen:
+    storage.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "spin_rl.platform.cli", "sweep", *arguments, "--storage", str(storage)]
+    with (storage / "log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def wait_for(what: Callable[[], bool], process: subprocess.Popen, storage: Path) -> None:
+    until = time.monotonic() + 200
+    while not what():
+        assert process.poll() is None, (storage / "log").read_text()[-3000:]
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def lines(storage: Path) -> int:
+    """Results that were reported so far."""
+    return sum(len(path.read_bytes().splitlines()) for path in storage.glob(f"{NAME}/trials/*/metrics.jsonl"))
+
+
+def workers(driver: int) -> list[psutil.Process]:
+    """Processes of trials."""
+    below = psutil.Process(driver).children(recursive=True)
+    return [process for process in below if re.match(r"ray::.*(Offline|train)", " ".join(process.cmdline()))]
+
+
+def numbers(results: SweepResults) -> dict[str, list[dict[str, float]]]:
+    """What every trial reported, without what depends on the clock and the machine."""
+    kept = [name for name in results.metrics if name == "updates" or name.startswith(("eval/", "train/"))]
+    return {
+        str(trial_id): rows[sorted(kept)].astype(float).fillna(-1.0).to_dict("records")
+        for trial_id, rows in results.metrics.groupby("trial_id")
+    }
+
+
+@pytest.mark.integration
+def test_a_sweep_survives_the_end_of_workers_and_drivers(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(re.search(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1])
+    made = [str(own), "--tiny", "--name", NAME, "--root", str(tmp_path / "data")]
+    undisturbed = start(tmp_path / "straight", *made)
+    assert undisturbed.wait(300) == 0, (tmp_path / "straight" / "log").read_text()[-3000:]
+    expected = numbers(read_sweep(tmp_path / "straight" / NAME))
+    assert [len(rows) for rows in expected.values()] == [31] * 4
+
+    storage = tmp_path / "disturbed"
+    process = start(storage, *made)
+    wait_for(lambda: lines(storage) > 4, process, storage)
+    (*_, victim) = workers(process.pid)
+    victim.kill()
+    before = lines(storage)
+    wait_for(lambda: lines(storage) > before + 8, process, storage)
+    process.send_signal(signal.SIGINT)  # Ctrl-C
+    assert process.wait(120) == 1
+    assert "the same command goes on" in (storage / "log").read_text()
+    results = read_sweep(storage / NAME)
+    assert results.record["state"] == "killed"
+    assert not (results.trials["state"] == "running").any()
+
+    process = start(storage, NAME, "--resume")
+    before = lines(storage)
+    wait_for(lambda: lines(storage) > before + 4, process, storage)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    results = read_sweep(storage / NAME)
+    assert results.record["state"] == "interrupted"
+    assert not (results.trials["state"] == "running").any()
+    done = {path: path.stat().st_mtime_ns for path in (storage / NAME).glob("trials/*/metrics.jsonl")}
+    done = {path: at for path, at in done.items() if results.trials["state"][path.parent.name] == "finished"}
+
+    process = start(storage, NAME, "--resume")
+    assert process.wait(300) == 0, (storage / "log").read_text()[-3000:]
+    results = read_sweep(storage / NAME)
+    assert numbers(results) == expected
+    assert (results.trials["state"] == "finished").all()
+    assert {path: path.stat().st_mtime_ns for path in done} == done  # no finished trial was repeated
+    assert "No space left" not in (storage / "log").read_text()
