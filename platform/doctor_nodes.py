@@ -63,6 +63,7 @@ def check_nodes(places: Places) -> list[Finding]:
             )
     places = {subject: place for subject, place in places.items() if is_absolute(place)}
     probe = f".spin-rl-probe-{uuid.uuid4().hex[:12]}"
+    every = places
     failed = _leave_files(places, probe, "driver")
     findings += [Finding(subject, State.PROBLEM, text, mend) for subject, (text, mend) in failed.items()]
     places = {subject: place for subject, place in places.items() if subject not in failed}
@@ -74,7 +75,7 @@ def check_nodes(places: Places) -> list[Finding]:
             for subject, place in places.items()
         }
     finally:
-        _remove_files(places, probe)
+        _remove_files(every, probe)
     for subject, place in places.items():
         findings.append(_judge_place(subject, place, reports, seen[subject]))
     for _, report in reports:

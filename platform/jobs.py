@@ -144,7 +144,7 @@ def follow(
     while True:
         try:
             ended = asyncio.run(_follow(client, name, log, on_state))
-        except (OSError, RuntimeError) as error:  # requests' and aiohttp's errors are OSErrors, Ray's RuntimeErrors
+        except (OSError, RuntimeError) as error:  # those of requests are OSErrors, Ray's RuntimeErrors
             if "status code 404" in str(error):
                 return None
             if log.moved():
@@ -192,10 +192,15 @@ class _Log:
 async def _follow(client: Any, name: str, log: _Log, on_state: Callable[[str], None]) -> Any:
     """Print the log over one connection; the job where it has ended, None where only the connection has."""
 
+    from aiohttp import ClientError
+
     async def stream() -> None:
         log.begin()
-        async for text in client.tail_job_logs(name):
-            log.add(text)
+        try:
+            async for text in client.tail_job_logs(name):
+                log.add(text)
+        except ClientError as error:
+            raise ConnectionError(str(error)) from error
 
     streaming = asyncio.create_task(stream())
     try:
@@ -213,6 +218,7 @@ async def _follow(client: Any, name: str, log: _Log, on_state: Callable[[str], N
                 return None
     finally:
         streaming.cancel()
+        await asyncio.gather(streaming, return_exceptions=True)
 
 
 def stop(client: Any, name: str) -> None:
