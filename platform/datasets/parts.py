@@ -1,4 +1,4 @@
-"""Parquet parts: one column per dimension, floats byte-stream split, everything zstd.
+"""Parquet parts: one column per dimension, floats byte-stream split, counters as differences, everything zstd.
 
 A column per dimension compresses better than a list column, and any tool that reads Parquet can use it.
 """
@@ -22,6 +22,9 @@ PART_ROWS = 100_000
 
 _ROW_GROUP = 32_768
 
+_QUICK, _SMALL = 3, 12
+"""Levels of zstd, for what is kept for a while and for good. Level 19 takes six times as long for 1.5 % less."""
+
 
 def part_schema(observation_size: int, sub_actions: int) -> pa.Schema:
     """Columns of a part: episode, step, observation_0.., action_0.., reward, terminated."""
@@ -33,12 +36,13 @@ def part_schema(observation_size: int, sub_actions: int) -> pa.Schema:
     )
 
 
-def write_part(path: Path, rows: Rows) -> None:
+def write_part(path: Path, rows: Rows, compression_level: int = _QUICK) -> None:
     """Write rows as one Parquet file that is on the disk when this returns; a kill leaves no file of this name."""
     schema = part_schema(rows.observations.shape[1], rows.actions.shape[1])
     columns = [rows.episode, rows.step, *rows.observations.T, *rows.actions.T, rows.rewards, rows.terminated]
     table = pa.table([np.ascontiguousarray(column) for column in columns], schema=schema)
-    floats = [field.name for field in schema if field.type == pa.float32()]
+    encodings = {field.name: "BYTE_STREAM_SPLIT" for field in schema if field.type == pa.float32()}
+    encodings |= {"episode": "DELTA_BINARY_PACKED", "step": "DELTA_BINARY_PACKED"}
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")  # two writers never write into one file
     with unfinished.open("wb") as file:
         pq.write_table(
@@ -46,9 +50,9 @@ def write_part(path: Path, rows: Rows) -> None:
             file,
             row_group_size=_ROW_GROUP,
             compression="zstd",
-            compression_level=6,
-            use_dictionary=[name for name in schema.names if name not in floats],
-            use_byte_stream_split=floats,
+            compression_level=compression_level,
+            use_dictionary=[name for name in schema.names if name not in encodings],
+            column_encoding=encodings,
             write_page_checksum=True,
         )
         file.flush()
@@ -205,7 +209,7 @@ class PartWriter:
         rows = join(self._waiting)
         self._waiting = []
         name = f"part-{len(self.parts):05d}.parquet"
-        write_part(self._folder / name, rows)
+        write_part(self._folder / name, rows, _SMALL)
         self._digest.update(rows)
         self.parts.append(Part(name, len(rows.step), part_digest(rows)))
 
