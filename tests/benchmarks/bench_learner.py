@@ -49,13 +49,13 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         path = make_random_dataset(Path(folder), "cheetah-run", 100_000)
         dataset = open_dataset("cheetah-run", "random", root=folder)
-        for name in ("factored", "spin"):
+        for name in ("factored", "spin", "spin-cached"):
             config: OfflineConfig = ALGORITHMS[name].get_default_config()
             config.environment("spin_rl/cheetah-run-3-v0").offline_data(input_=path).training(
                 preset="small", updates_per_iteration=UPDATES, evaluate_every=1000 * UPDATES, evaluation_episodes=1
             )
             sizes = config.resolved_preset().asm
-            if name == "spin":
+            if name != "factored":
                 store = ASMStore(Path(folder) / "asm")
                 config.training(asm=ensure_asm(store, dataset, ASMConfig(sizes=sizes), [0])[0].path)
             algorithm = config.build_algo()
