@@ -43,6 +43,12 @@ class Trained(NamedTuple):
     seconds: float
 
 
+def keep_to_share(device: torch.device, gpus: float) -> None:
+    """Limit this process to its share of the GPU's memory: Ray counts fractions of a GPU, but keeps nobody to them."""
+    if device.type == "cuda" and 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus, device)
+
+
 class OfflineLearner(TorchLearner):
     """A thin shell around ``OfflineAgent``, or around several that differ in their seeds and are trained at once.
 
@@ -60,6 +66,7 @@ class OfflineLearner(TorchLearner):
         super().build()
         if config.device != "auto":
             self._device = torch.device(config.device)
+        keep_to_share(self._device, config.num_gpus_per_learner)
         meta = config.dataset()
         root = (config.input_ if isinstance(config.input_, str) else config.input_[0]).rstrip("/").rsplit("/", 2)[0]
         self.pretrain_seconds = 0.0

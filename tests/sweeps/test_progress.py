@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from spin_rl.algorithms.rllib.learner import keep_to_share
 from spin_rl.envs import UserError
 from spin_rl.platform.driver import drive, is_interrupted
 from spin_rl.platform.results import read_sweep, start_sweep, write_json
@@ -51,6 +53,17 @@ def test_a_plan_is_estimated_by_what_was_timed_in_its_storage(tmp_path):
     bigger = SLOW | {"network": {"asm": {"width": 512}}}
     assert kind_of(bigger) != kind_of(SLOW)
     assert estimate(plan, [FAST, bigger], tmp_path).trials == pytest.approx(12 + (12 + 0) / 1)
+
+
+def test_a_trial_on_a_fraction_of_a_gpu_keeps_to_its_share_of_the_memory(monkeypatch):
+    kept = []
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: kept.append((share, device))
+    )
+    gpu = torch.device("cuda")
+    for device, gpus in ((gpu, 0.25), (gpu, 1), (gpu, 0), (torch.device("cpu"), 0.5)):
+        keep_to_share(device, gpus)
+    assert kept == [(0.25, gpu)]
 
 
 def test_a_sweep_is_run_by_one_process_at_a_time(tmp_path):

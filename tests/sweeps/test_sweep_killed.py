@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -18,11 +19,25 @@ DOCS = Path(__file__).parents[2] / "docs" / "sweeps.md"
 NAME = "killed"
 
 
-def start(storage: Path, *arguments: str) -> subprocess.Popen:
-    storage.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "spin_rl.platform.cli", "sweep", *arguments, "--storage", str(storage)]
-    with (storage / "log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log)
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts ``spin-rl sweep`` with a storage and arguments; nothing that it started outlives the test."""
+    started = []
+
+    def start(storage: Path, *arguments: str) -> subprocess.Popen:
+        storage.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "spin_rl.platform.cli", "sweep", *arguments, "--storage", str(storage)]
+        with (storage / "log").open("ab") as log:
+            started.append(subprocess.Popen(command, stdout=log, stderr=log))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            below = psutil.Process(process.pid).children(recursive=True)
+            for left in (process, *below):
+                with suppress(psutil.NoSuchProcess):
+                    left.kill()
 
 
 def wait_for(what: Callable[[], bool], process: subprocess.Popen, storage: Path) -> None:
@@ -54,22 +69,22 @@ def numbers(results: SweepResults) -> dict[str, list[dict[str, float]]]:
 
 
 @pytest.mark.integration
-def test_a_sweep_survives_the_end_of_workers_and_drivers(tmp_path):
+def test_a_sweep_survives_the_end_of_workers_and_drivers(start, tmp_path):
     own = tmp_path / "own.py"
     own.write_text(re.search(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1])
     made = [str(own), "--tiny", "--name", NAME, "--root", str(tmp_path / "data")]
     undisturbed = start(tmp_path / "straight", *made)
     assert undisturbed.wait(300) == 0, (tmp_path / "straight" / "log").read_text()[-3000:]
     expected = numbers(read_sweep(tmp_path / "straight" / NAME))
-    assert [len(rows) for rows in expected.values()] == [31] * 4
+    assert [len(rows) for rows in expected.values()] == [13] * 4
 
     storage = tmp_path / "disturbed"
     process = start(storage, *made)
-    wait_for(lambda: lines(storage) > 4, process, storage)
+    wait_for(lambda: lines(storage) > 3, process, storage)
     (*_, victim) = workers(process.pid)
     victim.kill()
     before = lines(storage)
-    wait_for(lambda: lines(storage) > before + 8, process, storage)
+    wait_for(lambda: lines(storage) > before + 3, process, storage)
     process.send_signal(signal.SIGINT)  # Ctrl-C
     assert process.wait(120) == 1
     assert "the same command goes on" in (storage / "log").read_text()
@@ -79,7 +94,7 @@ def test_a_sweep_survives_the_end_of_workers_and_drivers(tmp_path):
 
     process = start(storage, NAME, "--resume")
     before = lines(storage)
-    wait_for(lambda: lines(storage) > before + 4, process, storage)
+    wait_for(lambda: lines(storage) > before + 2, process, storage)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     results = read_sweep(storage / NAME)
@@ -94,4 +109,3 @@ def test_a_sweep_survives_the_end_of_workers_and_drivers(tmp_path):
     assert numbers(results) == expected
     assert (results.trials["state"] == "finished").all()
     assert {path: path.stat().st_mtime_ns for path in done} == done  # no finished trial was repeated
-    assert "No space left" not in (storage / "log").read_text()
