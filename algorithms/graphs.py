@@ -33,7 +33,7 @@ class GraphedUpdate:
         self.names: list[str] = []
         self._objective = objective
         self._made = 0
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(data.device)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._indices = torch.empty(0)
         self._values = torch.empty(0)
@@ -42,16 +42,17 @@ class GraphedUpdate:
         """Make the update of the minibatch numbered ``indices``; returns the logged values by ``names``."""
         if self._made < _WARM_UP:
             self._made += 1
-            self._stream.wait_stream(torch.cuda.current_stream())
+            main = torch.cuda.current_stream(self.data.device)
+            self._stream.wait_stream(main)
             with torch.cuda.stream(self._stream):
                 values = self._update(indices)
-            torch.cuda.current_stream().wait_stream(self._stream)
-            values.record_stream(torch.cuda.current_stream())
+            main.wait_stream(self._stream)
+            values.record_stream(main)
             return values
         if self._graph is None:
             self._indices = indices.clone()
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._values = self._update(self._indices)  # recorded, not made
         self._indices.copy_(indices)
         self._graph.replay()
