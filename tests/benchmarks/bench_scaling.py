@@ -13,7 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +33,6 @@ from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
 from spin_rl.platform.asm_store import ASMStore
 from spin_rl.platform.ray_session import ray_session
 from spin_rl.platform.results_callback import ResultsCallback
-from spin_rl.platform.tracking import sweep_callbacks
 from spin_rl.platform.tracking_mirror import Mirror
 from spin_rl.sweeps import engine
 from spin_rl.sweeps.plan import SweepPlan
@@ -43,6 +42,10 @@ from spin_rl.sweeps.progress import SweepProgress, TrialProgress
 REPORTS, FURTHER = 2, 20
 """Results of a trial, and how many more the runs have that tell what one result costs."""
 AT_ONCE = 4
+TRIAL = {
+    **{"algorithm": "spin", "objective": "iql", "task": "cheetah-run", "bins": 3, "level": "medium", "preset": "small"},
+    **{"dataset_digest": "0" * 64, "environment": "spin_rl/cheetah-run-3-v0", "asm_steps": 1000, "evaluate_every": 1},
+}
 
 
 class Trivial(tune.Trainable):
@@ -121,23 +124,13 @@ class Run:
         plan = SweepPlan(
             "scaling",
             "Trivial trials.",
-            tuple(
-                {"algorithm": "spin", "task": "cheetah-run", "level": "medium", "seed": seed, "updates": reports}
-                for seed in range(trials)
-            ),
+            tuple({**TRIAL, "seed": seed, "updates": reports} for seed in range(trials)),
         )
         with TemporaryDirectory() as root, meter.of(Path(root)):
             uri = f"sqlite:///{root}/mlflow.db"
-            folder = engine.open_sweep(plan, Path(root))
-            with SweepProgress() as progress:
-                progress.console.quiet = True
-                callbacks = [
-                    *sweep_callbacks(folder, engine.describe, tracking_uri=uri, experiment="scaling"),
-                    TrialProgress(progress, engine._expected(plan, None)),
-                ]
-                wall, processor = time.perf_counter(), time.process_time()
-                engine._fit(folder, engine.PlannedTrials(plan, folder), None, {}, callbacks)
-                self.wall, self.driver = time.perf_counter() - wall, time.process_time() - processor
+            wall, processor = time.perf_counter(), time.process_time()
+            folder = engine.run_sweep(plan, Path(root), tracking_uri=uri)
+            self.wall, self.driver = time.perf_counter() - wall, time.process_time() - processor
             finished = sum(
                 json.loads(path.read_text())["state"] == "finished" for path in folder.glob("trials/*/trial.json")
             )
@@ -175,7 +168,7 @@ class Run:
 
 
 def bench_driver(trials: int) -> None:
-    """Three sweeps: the whole, a quarter of it, and that quarter with more results."""
+    """Three sweeps: one of few trials, one of few with many results, one of all."""
     meter = Meter()
     meter.watch("snapshots", TuneController, "save_to_dir")
     meter.watch("MLflow", Mirror, "sync")
@@ -184,33 +177,35 @@ def bench_driver(trials: int) -> None:
     for method in ("on_trial_start", "on_trial_result", "on_trial_complete"):
         meter.watch("progress", TrialProgress, method)
     engine.register_algorithms = lambda: tune.register_trainable(ANY_METHOD, _with_share(Trivial))  # type: ignore[assignment]
-    # A process for every trial costs each node a second or two; here it would hide what the driver's part is.
-    engine.TuneConfig = partial(engine.TuneConfig, reuse_actors=True)  # type: ignore[misc,assignment]
-    quarter = max(AT_ONCE, trials // 4)
+    engine.SweepProgress = QuietProgress  # type: ignore[misc]
+    few, fewer = max(20, trials // 10), 20
     with ray_session(cpus=2):
         Run(meter, AT_ONCE, REPORTS)  # imports and the first processes
-        small, long, whole = (
-            Run(meter, quarter, REPORTS),
-            Run(meter, quarter, REPORTS + FURTHER),
-            Run(meter, trials, REPORTS),
-        )
-        for run in (small, long, whole):
-            run.print()
-        servers = [p for p in psutil.process_iter(["name"]) if p.info["name"] in ("gcs_server", "raylet")]
-        own = [p for p in servers if p.ppid() == psutil.Process().pid]
-        for server in own:
-            used = server.cpu_times()
-            print(f"Ray's {server.name()}: {used.user + used.system:.1f} s of processor over all of this")
-    extra = quarter * FURTHER
+        small, long = Run(meter, few, REPORTS), Run(meter, fewer, REPORTS + FURTHER)
+        small.print(), long.print()
+        whole = Run(meter, trials, REPORTS)
+        whole.print()
+        for server in psutil.process_iter(["name"]):
+            if server.info["name"] in ("gcs_server", "raylet") and server.ppid() == psutil.Process().pid:
+                used = server.cpu_times()
+                print(f"Ray's {server.name()}: {used.user + used.system:.1f} s of processor over all of this")
     for name in (*whole.seconds, "the rest of Tune"):
-        spent = [
-            run.tune_seconds() if name == "the rest of Tune" else run.seconds[name] for run in (small, long, whole)
-        ]
-        further = (spent[1] - spent[0]) / extra
+        spent = {
+            run: run.tune_seconds() if name == "the rest of Tune" else run.seconds[name] for run in (small, long, whole)
+        }
+        further = (spent[long] - fewer * spent[small] / few) / (fewer * FURTHER)
         print(
-            f"{name}: {further * 1e3:.2f} ms a further result; a trial costs {spent[2] / trials * 1e3:.1f} ms among"
-            f" {trials}, {spent[0] / quarter * 1e3:.1f} ms among {quarter}"
+            f"{name}: {further * 1e3:.2f} ms a further result; a trial costs {spent[whole] / trials * 1e3:.1f} ms among"
+            f" {trials}, {spent[small] / few * 1e3:.1f} ms among {few}"
         )
+
+
+class QuietProgress(SweepProgress):
+    """Shows nothing, and costs what showing costs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console.quiet = True
 
 
 def _with_share(trainable: type) -> Any:
