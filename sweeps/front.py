@@ -16,7 +16,7 @@ from spin_rl.platform.report_groups import evaluations, groups
 from spin_rl.platform.report_sections import Section
 from spin_rl.platform.results import SweepResults
 from spin_rl.sweeps.plan import read_plan
-from spin_rl.sweeps.search import point_of
+from spin_rl.sweeps.search_files import point_of
 
 Floats = NDArray[np.float64]
 

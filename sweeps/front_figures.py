@@ -39,7 +39,7 @@ def _draw_front(panel: Axes, points: pd.DataFrame) -> None:
     on = points[points["front"]].sort_values("seconds")
     others = points[~points["front"]]
     panel.plot(on["seconds"], on["score"], color="#999999", linewidth=1, drawstyle="steps-post", zorder=1)
-    panel.plot(others["seconds"], others["score"], "o", color="#BBBBBB", markersize=3.5, label="beaten in both")
+    panel.plot(others["seconds"], others["score"], "o", color="#BBBBBB", markersize=3.5, label="beaten")
     spread = on["score_std"].fillna(0.0) / np.sqrt(on["seeds"])
     panel.errorbar(
         on["seconds"],
@@ -49,7 +49,7 @@ def _draw_front(panel: Axes, points: pd.DataFrame) -> None:
         color="#0072B2",
         markersize=5,
         elinewidth=0.8,
-        label="on the front, ± 1 standard error",
+        label="on the front ± 1 s.e.",
     )
     chosen = points[points["knee"]]
     panel.plot(
@@ -58,8 +58,14 @@ def _draw_front(panel: Axes, points: pd.DataFrame) -> None:
     if "asm_steps" in points:
         for row in on.to_dict("records"):
             panel.annotate(
-                f"{row['asm_steps']:g}", (row["seconds"], row["score"]), (4, -9), textcoords="offset points", fontsize=7
+                f"{row['asm_steps']:g}",
+                (row["seconds"], row["score"]),
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
             )
+    panel.margins(0.08, 0.15)
     panel.set_xlabel("seconds of pretraining and training")
 
 

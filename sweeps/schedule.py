@@ -19,7 +19,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from spin_rl.envs import UserError
 from spin_rl.platform.results import MetricsFile, read_json
-from spin_rl.sweeps.search import point_of
+from spin_rl.sweeps.search_files import point_of
 
 SCORE, SECONDS = "eval/normalized_score", "time/total_seconds"
 

@@ -12,12 +12,10 @@ Tune keeps no state of a search. After any end of a driver the study says which 
 their trials stand: what is finished is told, what is not runs on, under its old id and so from its own checkpoint.
 """
 
-import json
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,57 +30,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import identity_key
-from spin_rl.platform.results import MetricsFile, read_json, write_json
-from spin_rl.sweeps.studies import RepeatableSampler, Space, grid_of, open_study, study_name, suggest, without_password
+from spin_rl.sweeps.search_files import ENDS, PointFiles
+from spin_rl.sweeps.search_plan import Params, SearchPlan, key_of
+from spin_rl.sweeps.studies import RepeatableSampler, open_study, study_name, suggest, without_password
 
 logger = logging.getLogger(__name__)
-
-_ENDS = ("finished", "pruned", "failed")
-
-OBJECTIVES = {"eval/normalized_score": "maximize", "time/total_seconds": "minimize"}
-"""Metrics that a sweep's search weighs against each other."""
-
-Params = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class SearchPlan:
-    """What is searched, and how.
-
-    Attributes:
-        space: a distribution for every parameter.
-        make_trials: gives a point's trials, one for each seed, as the sweep runs them.
-        points: how many points there are to be in the end; more of them continue a search.
-        first: points that are tried before any that the sampler draws.
-        seed: of the sampler; the same seed and the same results give the same points.
-        startup: points drawn at random before the sampler learns.
-        objectives: metrics of a trial's last result, each with its direction.
-        seeds: trials of a point, for displays.
-    """
-
-    space: Space
-    make_trials: Callable[[Params], Sequence[Mapping[str, Any]]]
-    points: int
-    first: tuple[Params, ...] = ()
-    seed: int = 0
-    startup: int = 10
-    objectives: Mapping[str, str] = field(default_factory=lambda: dict(OBJECTIVES))
-    seeds: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.space:
-            raise UserError("The search has no parameter: give it one at least.")
-        if self.points < 1:
-            raise UserError(f"A search has one point at least, not {self.points}.")
-
-    def settings(self) -> dict[str, Any]:
-        """What makes it this search and no other; how many points it gets is left open."""
-        space = {name: json.loads(_as_json(self.space[name])) for name in sorted(self.space)}
-        return {"space": space, "search_seed": self.seed, "objectives": dict(self.objectives)}
-
-    def grid(self) -> list[dict[str, Any]] | None:
-        """Every point there is, where there are no more than are asked for: then nothing is drawn."""
-        return grid_of(self.space, self.points)
 
 
 class PointSearch(SearchAlgorithm):
@@ -105,10 +57,11 @@ class PointSearch(SearchAlgorithm):
         self.plan, self.folder, self.at_once = plan, folder, at_once
         self.study_name = study_name(name, {**settings, **plan.settings()})
         self.place = without_password(url)
-        self._key = identity_key({"study": self.study_name})[:5]
+        key = identity_key({"study": self.study_name})[:5]
+        self._files = PointFiles(folder, key)
         self._url = url
         self.study: Any = None
-        self._lock = FileLock(folder / f".search-{self._key}.lock")
+        self._lock = FileLock(folder / f".search-{key}.lock")
         self._queue: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._open: dict[int, tuple[str, ...]] = {}  # points that the study waits for, and their trials
         self._known: dict[str, int] = {}  # points by their parameters
@@ -218,7 +171,7 @@ class PointSearch(SearchAlgorithm):
         self.study = open_study(self._url, self.study_name, list(plan.objectives.values()), sampler)
         self._enqueue(plan.grid() or plan.first)
         asked = [trial for trial in self.study.get_trials() if trial.state != TrialState.WAITING]
-        self._check_files({trial.number for trial in asked})
+        self._files.check({trial.number for trial in asked}, self.place)
         for trial in asked:
             if trial.state != TrialState.RUNNING:
                 self._note(trial)
@@ -232,43 +185,41 @@ class PointSearch(SearchAlgorithm):
     def _enqueue(self, points: Sequence[Params]) -> None:
         """Have the study give these points before it draws any, but for those that it gave."""
         given = [trial for trial in self.study.get_trials() if trial.state != TrialState.FAIL]
-        known = {_key(trial.system_attrs.get("fixed_params", trial.params)) for trial in given}
+        known = {key_of(trial.system_attrs.get("fixed_params", trial.params)) for trial in given}
         for point in points:
-            if _key(point) not in known:
+            if key_of(point) not in known:
                 self.study.enqueue_trial(dict(point))
 
     def _missing(self) -> int:
         """Points that are still to be told; one that failed is tried no more, another takes its place."""
         told = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         if everything := self.plan.grid():
-            return len({_key(point) for point in everything} - {_key(trial.params) for trial in told})
+            return len({key_of(point) for point in everything} - {key_of(trial.params) for trial in told})
         return self.plan.points - len(told)
 
     def _take_up(self, point: optuna.Trial) -> None:
         """Queue the trials of a point that are not finished yet."""
         params = suggest(point, self.plan.space)
-        twin = self._known.setdefault(_key(params), point.number)
+        twin = self._known.setdefault(key_of(params), point.number)
         if twin != point.number:
             self._twins[point.number] = twin
             self._open[point.number] = ()
             return
         trials = {
-            f"{self._id(point.number)}_{place}": trial for place, trial in enumerate(self.plan.make_trials(params))
+            self._files.trial_id(point.number, place): trial
+            for place, trial in enumerate(self.plan.make_trials(params))
         }
         self._open[point.number] = tuple(trials)
         for trial_id, trial in trials.items():
-            if self._state(trial_id) not in _ENDS:
+            if self._files.state(trial_id) not in ENDS:
                 self._queue.append((trial_id, trial))
 
     def _note(self, told: Any) -> None:
         """Remember a point that is told, and end its trials that a dead driver left behind."""
         if told.state != TrialState.FAIL:
-            self._known.setdefault(_key(told.params), told.number)
+            self._known.setdefault(key_of(told.params), told.number)
             self._results[told.number] = (told.state, told.values)
-        for path in self.folder.glob(f"trials/{self._id(told.number)}_*/trial.json"):
-            record = read_json(path)
-            if record["state"] in ("running", "killed"):
-                write_json(path, {**record, "state": "pruned"})
+        self._files.end(told.number)
 
     def _settle(self) -> None:
         """Tell the study what the files say of its open points."""
@@ -277,13 +228,13 @@ class PointSearch(SearchAlgorithm):
                 if self._twins[number] in self._results:
                     self._tell(number, *self._results[self._twins[number]])
                 continue
-            states = [self._state(trial_id) for trial_id in trials]
+            states = [self._files.state(trial_id) for trial_id in trials]
             if "failed" in states:
                 self._tell(number, TrialState.FAIL)
             elif "pruned" in states:
                 self._tell(number, TrialState.PRUNED)
             elif all(state == "finished" for state in states):
-                values = self._values(trials)
+                values = self._files.values(trials, self.plan.objectives)
                 self._tell(number, TrialState.COMPLETE if values else TrialState.FAIL, values)
 
     def _tell(self, number: int, state: TrialState, values: Sequence[float] | None = None) -> None:
@@ -291,41 +242,6 @@ class PointSearch(SearchAlgorithm):
         self._results[number] = (state, values)
         trials = self._open.pop(number)
         self._queue = deque(entry for entry in self._queue if entry[0] not in trials)
-
-    def _values(self, trials: Sequence[str]) -> list[float] | None:
-        """The mean over a point's trials of what each reported last; None where one has no finite value."""
-        rows = [self._metrics(trial_id) for trial_id in trials]
-        values = [[row.get(name) for name in self.plan.objectives] for row in rows]
-        if any(value is None for row in values for value in row):
-            return None
-        return [float(sum(column) / len(rows)) for column in zip(*values, strict=True)]
-
-    def _metrics(self, trial_id: str) -> dict[str, Any]:
-        lines = MetricsFile(self._path(trial_id).with_name("metrics.jsonl")).read()
-        return lines[-1] if lines else {}
-
-    def _state(self, trial_id: str) -> str | None:
-        path = self._path(trial_id)
-        return str(read_json(path)["state"]) if path.is_file() else None
-
-    def _path(self, trial_id: str) -> Path:
-        return self.folder / "trials" / trial_id / "trial.json"
-
-    def _id(self, number: int) -> str:
-        return f"{self._key}_{number:04d}"
-
-    def _check_files(self, numbers: set[int]) -> None:
-        """UserError where the files hold points that the study does not know: it would draw others in their place."""
-        stray = sorted(
-            path.name
-            for path in self.folder.glob(f"trials/{self._key}_*")
-            if int(path.name.split("_")[1]) not in numbers
-        )
-        if stray:
-            raise UserError(
-                f"{self.folder} holds trials ({stray[0]}, ...) that the study in {self.place} does not know: name the "
-                "storage that the search began with, or give this one another name."
-            )
 
     def _warn(self, error: Exception) -> None:
         if not self._in_trouble:
@@ -335,16 +251,3 @@ class PointSearch(SearchAlgorithm):
                 self.place,
                 type(error).__name__,
             )
-
-
-def point_of(trial_id: str) -> str:
-    """What the trials of one point have in common in their ids."""
-    return trial_id.rpartition("_")[0]
-
-
-def _key(params: Params) -> str:
-    return json.dumps(dict(params), sort_keys=True)
-
-
-def _as_json(distribution: Any) -> str:
-    return str(optuna.distributions.distribution_to_json(distribution))

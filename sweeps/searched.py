@@ -24,7 +24,8 @@ from spin_rl.platform.results import read_json, write_json
 from spin_rl.sweeps.engine import open_sweep, run_sweep
 from spin_rl.sweeps.plan import SweepPlan
 from spin_rl.sweeps.schedule import PointASHA
-from spin_rl.sweeps.search import PointSearch, SearchPlan
+from spin_rl.sweeps.search import PointSearch
+from spin_rl.sweeps.search_plan import SearchPlan
 from spin_rl.sweeps.space import NEEDED, PRETRAINING, Space
 from spin_rl.sweeps.studies import study_url
 from spin_rl.sweeps.sweep import Sweep, TrialPlanner, describe

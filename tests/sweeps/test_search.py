@@ -18,7 +18,8 @@ from toy_search import SEEDS, SPACE, end, make_search, make_trials, run_points, 
 
 from spin_rl.envs import UserError
 from spin_rl.platform.results import read_sweep
-from spin_rl.sweeps.search import PointSearch, SearchPlan
+from spin_rl.sweeps.search import PointSearch
+from spin_rl.sweeps.search_plan import SearchPlan
 from spin_rl.sweeps.studies import open_study, study_name, study_url, without_password
 
 

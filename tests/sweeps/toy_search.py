@@ -20,7 +20,8 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tun
 from spin_rl.platform.results import MetricsFile, start_sweep, write_json
 from spin_rl.platform.results_callback import ResultsCallback
 from spin_rl.sweeps.schedule import PointASHA
-from spin_rl.sweeps.search import PointSearch, SearchPlan
+from spin_rl.sweeps.search import PointSearch
+from spin_rl.sweeps.search_plan import SearchPlan
 from spin_rl.sweeps.studies import study_url
 
 SPACE = {
