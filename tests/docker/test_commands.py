@@ -33,6 +33,7 @@ def free_port() -> int:
 def environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     """A container's environment: the image's and the service's, nothing of this process."""
     fixed = {"PATH": f"{BIN}:{DOCKER}:/usr/bin:/bin", "HOME": str(home), "RAY_USAGE_STATS_ENABLED": "0"}
+    fixed |= {"RAY_raylet_start_wait_time_s": "120"}  # a busy machine
     return {**fixed, "PYTHONUNBUFFERED": "1", **extra}
 
 

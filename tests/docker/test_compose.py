@@ -63,8 +63,9 @@ def test_nothing_is_published_beyond_loopback_unless_asked() -> None:
 
 def test_the_stores_are_reached_by_mlflow_alone() -> None:
     project = compose()
-    reached = {name for name, service in project["services"].items() if "stores" in service["networks"]}
-    assert reached == {"mlflow", "postgres", "s3"}
+    networks = {name: set(service["networks"]) for name, service in project["services"].items()}
+    assert {name for name, own in networks.items() if "stores" in own} == {"mlflow", "postgres", "s3"}
+    assert networks["postgres"] == networks["s3"] == {"stores"}
     assert project["networks"]["stores"]["internal"] is True
 
 
