@@ -27,6 +27,9 @@ SHIPPED = Path(__file__).parent / "policies"
 MEDIUM = (0.35, 0.47, 0.60)
 """Share of the expert's reference return that a medium policy reaches: at least, at best, at most."""
 
+EXPERT = 0.9
+"""Share of the expert's reference return from which on a policy is called expert without further words."""
+
 _SHORTLIST = 5
 _SELECT_SEED, _MEASURE_SEED = 20_000_000, 30_000_000
 
@@ -49,6 +52,13 @@ class PolicyCard:
     digest: str  # SHA-256 of the weights file
     versions: dict[str, str]
     date: str
+
+    @property
+    def label(self) -> str:
+        """The level, or what an expert really is that stays below ``EXPERT`` of the reference return."""
+        if self.level == "expert" and self.expert_share < EXPERT:
+            return f"best reached ({self.expert_share:.0%} of the expert's return)"
+        return self.level
 
 
 def list_cards(folder: Path | None = None) -> list[PolicyCard]:

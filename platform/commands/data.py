@@ -81,7 +81,7 @@ def list_(root: RootPath = None, policies: Policies = None) -> None:
         mine = {"random"} | {level for task, its_bins, level in trained if (task, its_bins) == (name, bins)}
         levels = [level for level, behaviours in LEVELS.items() if mine.issuperset(behaviours)]
         cards = [trained[name, bins, level] for level in sorted(mine - {"random"})]
-        said = ", ".join(f"{card.level} {card.return_mean:.0f} ± {card.return_std:.0f}" for card in cards)
+        said = ", ".join(f"{card.label} {card.return_mean:.0f} ± {card.return_std:.0f}" for card in cards)
         table.add_row(name, str(bins), ", ".join(levels), said)
     console.print(table)
 
@@ -306,7 +306,7 @@ def ship_behaviour(
     for card in cards:
         returns = f"{card.return_mean:.1f} ± {card.return_std:.1f}"
         table.add_row(
-            card.level, f"{card.steps:,}", returns, f"{card.expert_share:.0%}", f"{card.normalized_score:.1f}"
+            card.label, f"{card.steps:,}", returns, f"{card.expert_share:.0%}", f"{card.normalized_score:.1f}"
         )
     console.print(table)
 

@@ -44,30 +44,30 @@ def build_dataset(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     spaces: dict[str, Any] = {"nvec": list(nvec), "observation_size": observation_size}
-    writer = PartWriter(folder, {"schema": SCHEMA, "task": task, "bins": bins, **spaces})
     behaviours: list[Behaviour] = []
     returns: list[np.ndarray] = []
-    for origin, blocks in content:
-        mine: list[np.ndarray] = []
-        transitions = 0
-        for rows in blocks:
-            writer.add(rows.numbered_from(sum(len(array) for array in returns + mine)))
-            mine.append(rows.returns())
-            transitions += int(rows.lengths().sum())
-        if not mine:
-            raise UserError(f"{origin.policy}: there are no transitions.")
-        its = np.concatenate(mine)
-        returns.append(its)
-        behaviours.append(
-            Behaviour(
-                **origin._asdict(),
-                episodes=len(its),
-                transitions=transitions,
-                return_mean=float(its.mean()),
-                return_std=float(its.std()),
+    with PartWriter(folder, {"schema": SCHEMA, "task": task, "bins": bins, **spaces}) as writer:
+        for origin, blocks in content:
+            mine: list[np.ndarray] = []
+            transitions = 0
+            for rows in blocks:
+                writer.add(rows.numbered_from(sum(len(array) for array in returns + mine)))
+                mine.append(rows.returns())
+                transitions += int(rows.lengths().sum())
+            if not mine:
+                raise UserError(f"{origin.policy}: there are no transitions.")
+            its = np.concatenate(mine)
+            returns.append(its)
+            behaviours.append(
+                Behaviour(
+                    **origin._asdict(),
+                    episodes=len(its),
+                    transitions=transitions,
+                    return_mean=float(its.mean()),
+                    return_std=float(its.std()),
+                )
             )
-        )
-    digest = writer.finish()
+        digest = writer.finish()
     metadata = DatasetMetadata(
         schema=SCHEMA,
         task=task,

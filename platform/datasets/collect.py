@@ -174,7 +174,8 @@ def _source(task: Task, name: str, epsilon: float, policies: Path | None) -> _So
         return _Source(Origin(name, "scripted", "", scripted.epsilon), scripted)
     policy, card = load_policy(task, name, policies)
     policy.epsilon = epsilon
-    return _Source(Origin(name, f"DecQN of {card.steps} steps, seed {card.seed}", card.digest, epsilon), policy)
+    said = "" if card.label == name else f"; {card.label}"
+    return _Source(Origin(name, f"DecQN of {card.steps} steps, seed {card.seed}{said}", card.digest, epsilon), policy)
 
 
 def behaviour_policy(task: Task, name: str, *, epsilon: float = 0.0, policies: Path | None = None) -> BatchPolicy:

@@ -6,8 +6,9 @@ A column per dimension compresses better than a list column, and any tool that r
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -185,12 +186,17 @@ def part_digest(rows: Rows) -> str:
 
 
 class PartWriter:
-    """Writes blocks of whole episodes as parts of a folder and keeps the digest of all of them."""
+    """Writes blocks of whole episodes as parts of a folder and keeps the digest of all of them.
+
+    Parts are compressed side by side, in threads. A context manager: it ends them, whatever happens.
+    """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self._folder = folder
         self._digest = ContentDigest(identity)
         self._waiting: list[Rows] = []
+        self._threads = ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1))
+        self._writing: list[Future[None]] = []
         self.parts: list[Part] = []
 
     def add(self, rows: Rows) -> None:
@@ -201,7 +207,15 @@ class PartWriter:
     def finish(self) -> str:
         """Write what is left; returns the digest of the whole."""
         self._flush()
+        for writing in self._writing:
+            writing.result()
         return self._digest.hexdigest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -209,9 +223,14 @@ class PartWriter:
         rows = join(self._waiting)
         self._waiting = []
         name = f"part-{len(self.parts):05d}.parquet"
-        write_part(self._folder / name, rows, _SMALL)
+        if len(self._writing) >= _WRITERS:  # so many are held in memory at most
+            self._writing.pop(0).result()
+        self._writing.append(self._threads.submit(write_part, self._folder / name, rows, _SMALL))
         self._digest.update(rows)
         self.parts.append(Part(name, len(rows.step), part_digest(rows)))
+
+
+_WRITERS = 4
 
 
 def _difference(found: pa.Schema, expected: pa.Schema) -> str:

@@ -200,6 +200,8 @@ def test_shipping_picks_by_return_and_steadiness(tmp_path):
     medium, expert = ship(task, training, folder=tmp_path / "policies", episodes=20)
     assert (medium.steps, medium.return_mean, expert.steps, expert.return_mean) == (2, 20.0, 3, 40.0)
     assert [card.level for card in list_cards(tmp_path / "policies")] == ["expert", "medium"]
+    assert (medium.label, expert.label) == ("medium", "expert")  # 40 of 42
+    assert replace(expert, expert_share=0.71).label == "best reached (71% of the expert's return)"
     policy, card = load_policy(task, "expert", tmp_path / "policies")
     assert card == expert
     assert policy.act(np.zeros((1, 3), np.float32), np.empty((1, 0)))[0, 0] == 2

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from spin_rl.envs import get_task, nvec_of, tasks
+from spin_rl.envs import UNKNOWN, get_task, nvec_of, tasks
 from spin_rl.envs.control import DiscretizedControl
 from spin_rl.envs.errors import UserError
 
@@ -32,11 +32,18 @@ def play(env, seed, steps=3):
     return observations, rewards
 
 
+def test_reference_scores_are_there_or_said_to_be_unknown(task):
+    assert task.reference.known != (task.reference == UNKNOWN)
+    assert task.reference.known == (not task.name.startswith("cone-"))
+    if not task.reference.known:  # the score is the return then
+        assert task.reference.normalize(12.5) == 12.5
+    assert task.reference.random < task.reference.expert
+
+
 @pytest.mark.filterwarnings("ignore:.*infinity")
 def test_gymnasium_accepts_it_and_a_seed_fixes_an_episode(task):
     env = gymnasium.make(task.gym_id, disable_env_checker=True)
     check_env(env.unwrapped, skip_render_check=True)
-    assert task.reference.random < task.reference.expert
     assert set(nvec_of(env.unwrapped)) == {task.bins}
     first, rewards = play(env.unwrapped, seed=3)
     again, same_rewards = play(env.unwrapped, seed=3)
