@@ -9,7 +9,7 @@ from spin_rl.algorithms.agent import check_asm_data, check_asm_shape
 from spin_rl.algorithms.asm_files import read_shape
 from spin_rl.algorithms.features import FeatureStorage
 from spin_rl.algorithms.methods import get_method
-from spin_rl.algorithms.precision import check_precision
+from spin_rl.algorithms.precision import check_onednn, check_precision
 from spin_rl.algorithms.seeds import check_seeds
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import read_checkpoint
@@ -24,6 +24,8 @@ def check_device(config: Any) -> None:
     except RuntimeError as error:
         raise UserError(f"device={config.device} is no device: use auto, cpu, cuda, or cuda:0.") from error
     check_precision(config.precision, device)
+    if device.type != "cpu":  # what the learner's CPU can is seen there
+        check_onednn(config.onednn, device)
 
 
 def check_learners(config: Any) -> None:

@@ -88,6 +88,7 @@ class OfflineConfig(AlgorithmConfig):
         self.evaluation_overlap: bool | None = None
         self.device = "auto"
         self.cuda_graph = True
+        self.onednn = False
         # an offline algorithm steps no environment while it trains
         self.num_env_runners = 0
         self.create_local_env_runner = False
@@ -124,6 +125,7 @@ class OfflineConfig(AlgorithmConfig):
         evaluation_overlap: bool | None = NotProvided,
         device: str = NotProvided,
         cuda_graph: bool = NotProvided,
+        onednn: bool = NotProvided,
         seeds_per_trial: int = NotProvided,
         **rllib: Any,
     ) -> Self:
@@ -160,6 +162,7 @@ class OfflineConfig(AlgorithmConfig):
                 each one's by itself beside them (``eval/seed3/return_mean``).
             device: ``auto``: the GPU where the learner was given one; or a torch device.
             cuda_graph: capture the update on a GPU, where it can be captured.
+            onednn: make float32 products on a CPU with oneDNN: up to twice as fast on AMD's, rounded otherwise.
             **rllib: RLlib's own, such as ``lr``, ``gamma`` and ``train_batch_size``, the minibatch that all learners
                 share; ``train_batch_size_per_learner`` sets what each has of it instead.
         """
@@ -328,6 +331,7 @@ class OfflineConfig(AlgorithmConfig):
             batch_size=self.batch_size,
             seed=int(self.seed or 0),
             cuda_graph=self.cuda_graph,
+            onednn=self.onednn,
         )
 
     def get_default_learner_class(self) -> type:

@@ -37,6 +37,7 @@ SETTINGS = (
     "evaluation_num_env_runners",
     "device",
     "cuda_graph",
+    "onednn",
     "num_learners",
     "seeds_per_trial",
 )
@@ -60,6 +61,7 @@ FREE_SETTINGS = (
     "evaluation_num_env_runners",
     "device",
     "cuda_graph",
+    "onednn",
     "num_learners",
     "seeds_per_trial",
     "network",

@@ -38,6 +38,7 @@ def test_the_dataset_says_the_spaces_and_the_preset_the_sizes(small_data):
         ({"gradient_clip": -1.0}, r"gradient_clip=-1.0 is not positive"),
         ({"precision": "tf32"}, "precision=tf32 is a format of NVIDIA GPUs, the device is cpu"),
         ({"precision": "float16"}, "no precision 'float16'.*float32, tf32, bfloat16"),
+        ({"device": "cuda", "onednn": True}, "onednn=True .* on a CPU, the device is cuda"),
         ({"device": "gpu"}, "device=gpu is no device: use auto"),
         ({"seeds_per_trial": 0}, "seeds_per_trial=0 must be a whole number"),
         ({"network": {"policy_widht": 3}}, "'policy_widht': 3.* names a size that there is not"),
