@@ -11,6 +11,8 @@ from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 
+from spin_rl.envs import UserError
+
 logger = logging.getLogger(__name__)
 
 SUMS = "SHA256SUMS"
@@ -50,9 +52,18 @@ def damage_of(folder: Path, *names: str) -> str | None:
 
 
 def quarantine(folder: Path, why: str) -> Path:
-    """Move a damaged checkpoint aside, so that it is made again and can still be looked at."""
+    """Move a damaged checkpoint aside, so that it is made again and can still be looked at.
+
+    Raises:
+        UserError: it cannot be moved.
+    """
     aside = folder.with_name(DAMAGED.format(folder.name.strip(".").rsplit("-", 1)[1], uuid4().hex[:8]))
-    folder.rename(aside)
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        raise UserError(
+            f"{folder} is damaged ({why}) and cannot be moved aside ({error}): move or delete it."
+        ) from error
     logger.warning("%s is damaged (%s): moved aside to %s.", folder, why, aside.name)
     return aside
 

@@ -37,12 +37,20 @@ def verify(folders: Iterable[Path]) -> Iterator[Finding]:
     for folder in folders:
         damage, aside = _damage(folder), None
         if damage:
-            lease = Lease(folder.parent / LEASE)
-            if lease.try_acquire():
+            if lease := _lease(folder.parent):
                 with lease:
                     if damage := _damage(folder):  # who held it until now may have made it again
                         aside = quarantine(folder, damage)
         yield Finding(folder, damage, has_digests(aside or folder), aside)
+
+
+def _lease(model: Path) -> Lease | None:
+    """The lease on a model, None where somebody else has it; UserError where the storage cannot be written to."""
+    lease = Lease(model / LEASE)
+    try:
+        return lease if lease.try_acquire() else None
+    except OSError as error:
+        raise UserError(f"{model} cannot be written to ({error}): nothing in it can be moved or deleted.") from error
 
 
 def _damage(folder: Path) -> str | None:
@@ -90,8 +98,7 @@ def free(folders: Iterable[StoredFolder]) -> list[StoredFolder]:
     """Delete what ``survey`` found; returns what went: models that are being extended are left alone."""
     gone = []
     for found in folders:
-        lease = Lease(found.path.parent / LEASE)
-        if lease.try_acquire():
+        if lease := _lease(found.path.parent):
             with lease:
                 # first out of the way, so that no half of it is ever taken for a checkpoint
                 going = found.path.rename(found.path.with_name(f".making-freed-{found.path.name}"))
