@@ -88,11 +88,11 @@ def _answer(title: str, results: SweepResults, lengths: pd.DataFrame, baseline: 
     """Where more pretraining stops paying, for one method in one group, as sentences."""
     ordered = lengths.sort_values("asm_steps")
     best = ordered.loc[ordered["return_mean"].idxmax()]
-    enough = enough_steps(results, ordered)
-    said = (
-        f"{title}: {best['name']} returns most after {best['asm_steps']:,.0f} steps ({with_spread(best)}); from "
-        f"{enough:,.0f} steps on it is within one standard error of that."
-    )
+    said = f"{title}: {best['name']} returns most after {best['asm_steps']:,.0f} steps ({with_spread(best)})"
+    if best["seeds"] > 1:
+        said += f"; from {enough_steps(results, ordered):,.0f} steps on it is within one standard error of that."
+    else:
+        said += ", with one seed, which tells nothing of the noise."
     reached = ordered.dropna(subset=["target_seconds"])
     if len(reached):
         quick = reached.loc[reached["target_seconds"].idxmin()]
