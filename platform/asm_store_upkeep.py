@@ -36,11 +36,10 @@ def verify(folders: Iterable[Path]) -> Iterator[Finding]:
     """Compare checkpoints with their digests and move those that differ aside, unless their model is being extended."""
     for folder in folders:
         damage, aside = _damage(folder), None
-        if damage:
-            if lease := _lease(folder.parent):
-                with lease:
-                    if damage := _damage(folder):  # who held it until now may have made it again
-                        aside = quarantine(folder, damage)
+        if damage and (lease := _lease(folder.parent)):
+            with lease:
+                if damage := _damage(folder):  # who held it until now may have made it again
+                    aside = quarantine(folder, damage)
         yield Finding(folder, damage, has_digests(aside or folder), aside)
 
 
