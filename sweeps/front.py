@@ -3,7 +3,7 @@
 Made from a sweep's files alone; no study, no database and no Tune is needed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ import optuna
 import pandas as pd
 from numpy.typing import NDArray
 
-from spin_rl.platform.report_groups import evaluations, groups
+from spin_rl.platform.report_groups import GROUP, display_name, evaluations, groups
 from spin_rl.platform.report_sections import Section
 from spin_rl.platform.results import SweepResults
 from spin_rl.sweeps.plan import read_plan
@@ -80,10 +80,9 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
     scores = evaluations(results).groupby("trial_id")["score"]
     final, best = scores.last(), scores.max()
     found = {}
-    for group in groups(results):
-        of_group = [trial for trial in _group_trials(trials, group.key) if trial in last.index and trial in final.index]
+    for title, of_problem in _problems(results, trials.loc[[trial for trial in trials.index if trial in final.index]]):
         rows, runs = [], []
-        for point, members in trials.loc[of_group].groupby(lambda trial: point_of(str(trial))):
+        for point, members in of_problem.groupby(lambda trial: point_of(str(trial))):
             ids = list(members.sort_values("seed").index)
             total = last.loc[ids, "time/total_seconds"].to_numpy(float)
             runs.append(np.stack([final.loc[ids].to_numpy(float), total]))  # (2, seeds)
@@ -99,8 +98,6 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
                     "seconds": total.mean(),
                 }
             )
-        if not rows:
-            continue
         seeds = max(row["seeds"] for row in rows)
         whole = [place for place, row in enumerate(rows) if row["seeds"] == seeds]  # others are not tried to the end
         table = pd.DataFrame([rows[place] for place in whole])
@@ -108,14 +105,23 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
         table["front"] = front(table["score"].to_numpy(), table["seconds"].to_numpy())
         table["knee"] = np.arange(len(table)) == knee(table["score"].to_numpy(), table["seconds"].to_numpy())
         table["front_share"], table["knee_share"] = shares
-        found[group.title] = table.sort_values(["score", "seconds"], ascending=[False, True]).reset_index(drop=True)
+        found[title] = table.sort_values(["score", "seconds"], ascending=[False, True]).reset_index(drop=True)
     return found
 
 
-def _group_trials(trials: pd.DataFrame, key: Sequence[Any]) -> list[Any]:
-    names = [name for name in ("task", "bins", "level", "objective") if name in trials]
-    same = (trials[names].astype(str) == [str(value) for value in key]).all(axis=1)
-    return list(trials.index[same])
+def _problems(results: SweepResults, trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The trials of each study, with a title: the group's, and what else sets it apart from others in its group."""
+    seen: set[str] = set()
+    for group in groups(results):
+        names = [name for name in GROUP if name in trials]
+        members = trials[(trials[names].astype(str) == [str(value) for value in group.key]).all(axis=1)]
+        for study, own in members.groupby(lambda trial: str(trial).partition("_")[0], sort=False):
+            title = group.title
+            if members["algorithm"].nunique() > 1:
+                title += f", {display_name(str(own['algorithm'].iloc[0]))}"
+            title = f"{title} ({study})" if title in seen else title
+            seen.add(title)
+            yield title, own
 
 
 def front(scores: Floats, seconds: Floats) -> NDArray[np.bool_]:

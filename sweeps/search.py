@@ -169,6 +169,7 @@ class PointSearch(SearchAlgorithm):
         plan = self.plan
         sampler = RepeatableSampler(plan.seed, plan.startup)
         self.study = open_study(self._url, self.study_name, list(plan.objectives.values()), sampler)
+        self.study.set_user_attr("values", {name: list(values) for name, values in plan.values.items()})
         self._enqueue(plan.grid() or plan.first)
         asked = [trial for trial in self.study.get_trials() if trial.state != TrialState.WAITING]
         self._files.check({trial.number for trial in asked}, self.place)

@@ -29,6 +29,7 @@ class SearchPlan:
         startup: points drawn at random before the sampler learns.
         objectives: metrics of a trial's last result, each with its direction.
         seeds: trials of a point, for displays.
+        values: what a parameter's numbers stand for, where they are places in a list; kept with the study for readers.
     """
 
     space: Space
@@ -39,6 +40,7 @@ class SearchPlan:
     startup: int = 10
     objectives: Mapping[str, str] = field(default_factory=lambda: dict(OBJECTIVES))
     seeds: int = 1
+    values: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.space:

@@ -251,4 +251,5 @@ def _search_plan(plan: SweepPlan, problem: Mapping[str, Any], folder: Path) -> S
         first=tuple(first),
         seed=plan.search["seed"],
         seeds=len(plan.search["seeds"]),
+        values=parameters,
     )

@@ -127,6 +127,11 @@ def leave_files(folder):
                         | {"time/total_seconds": sum(times.values())}
                     )
             number += 1
+    other = {"trial_id": "fghij_0000_0", "params": {**params, "algorithm": "spin-cached"}, "state": "finished"}
+    write_json(folder / "trials/fghij_0000_0/trial.json", other)
+    MetricsFile(folder / "trials/fghij_0000_0/metrics.jsonl").append(
+        {"updates": 20, "timestamp": 0.0, **metrics, **times, "time/total_seconds": 1.0}
+    )
     killed = {"trial_id": "abcde_0099_0", "params": {**params, "asm_steps": 0}, "state": "killed"}
     write_json(folder / "trials/abcde_0099_0/trial.json", killed)
 
@@ -135,8 +140,9 @@ def test_the_analysis_needs_nothing_but_files(tmp_path):
     folder = tmp_path / "toy"
     leave_files(folder)
     results = read_sweep(folder)
-    ((title, points),) = points_of(results, ["asm_steps", "lr"]).items()
-    assert title == "toy, 3 bins, expert, IQL"
+    problems = points_of(results, ["asm_steps", "lr"])
+    assert sorted(problems) == ["toy, 3 bins, expert, IQL, SPIN", "toy, 3 bins, expert, IQL, SPIN-Cached"]
+    points = problems["toy, 3 bins, expert, IQL, SPIN"]
     assert len(points) == 9
     best = points.iloc[0]
     assert (best["asm_steps"], best["lr"], best["seeds"]) == (1000, 0.4, 2)
@@ -156,7 +162,7 @@ def test_the_analysis_needs_nothing_but_files(tmp_path):
     assert "The knee is 500 steps" in section.text
     assert {name for name, _ in section.figures.values()} == {"front", "importances"}
     assert set(section.data) == {"points", "importances"}
-    assert len(section.tables) == 2
+    assert len(section.tables) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
 
 
