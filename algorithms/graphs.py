@@ -33,13 +33,14 @@ class GraphedUpdate:
         self.names: list[str] = []
         self._objective = objective
         self._made = 0
-        self._stream = torch.cuda.Stream(data.device)
+        self._stream: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._indices = torch.empty(0)
         self._values = torch.empty(0)
 
     def __call__(self, indices: Tensor) -> Tensor:
         """Make the update of the minibatch numbered ``indices``; returns the logged values by ``names``."""
+        self._stream = self._stream or torch.cuda.Stream(self.data.device)
         if self._made < _WARM_UP:
             self._made += 1
             main = torch.cuda.current_stream(self.data.device)

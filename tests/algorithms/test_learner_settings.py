@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from spin_rl.algorithms import precision
+from spin_rl.algorithms import precision, updates
 from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.asm import ActionStructureModel
 from spin_rl.algorithms.batches import DeviceTransitions
 from spin_rl.algorithms.gradient_step import GradientStep, clip_each
+from spin_rl.algorithms.graphs import GraphedUpdate
 from spin_rl.algorithms.methods import METHODS, get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, IQLSettings, get_objective
 from spin_rl.algorithms.seeds import SeedsAgent
@@ -134,6 +135,33 @@ def test_onednn_gives_the_same_but_for_rounding_or_is_refused(data, monkeypatch)
     monkeypatch.setattr(precision, "onednn_keeps_float32", lambda: False)
     with pytest.raises(UserError, match="would round float32 products to bfloat16 on this processor"):
         OfflineAgent(replace(spec, onednn=True))
+
+
+def test_a_graph_is_given_each_minibatch_at_its_rate_and_is_made_anew_after_a_restart(data, monkeypatch):
+    made = []
+
+    class Recorded(GraphedUpdate):
+        """Makes what a GPU would replay."""
+
+        def __init__(self, *args: object) -> None:
+            super().__init__(*args)
+            made.append(self)
+
+        def __call__(self, indices: torch.Tensor) -> torch.Tensor:
+            return self._update(indices)
+
+    spec = make_spec(lr_decay="linear", lr_decay_updates=100)
+    plain = OfflineAgent(replace(spec, cuda_graph=False))
+    losses = [plain.train(data, 66), plain.train(data, 3)]
+    monkeypatch.setattr(updates, "GraphedUpdate", Recorded)
+    monkeypatch.setattr(updates, "can_capture", lambda *_: True)
+    graphed = OfflineAgent(spec)
+    assert [graphed.train(data, 66), graphed.train(data, 3)] == losses
+    assert_same_bits(graphed.state()[0], plain.state()[0])
+    assert len(made) == 1
+    graphed.load_state(*plain.state())
+    assert graphed.train(data, 3) == plain.train(data, 3)
+    assert len(made) == 2  # the optimisers' tensors are others
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
