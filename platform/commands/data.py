@@ -243,7 +243,7 @@ def train_behaviour(
     problem = get_task(task, bins)
     folder = storage / "behaviour" / problem.key / f"seed-{seed}"
     settings = settings_of(folder) or DecQNConfig(seed=seed, ahead=20)
-    named = {"envs": envs, "ahead": ahead}
+    named: dict[str, Any] = {"envs": envs, "ahead": ahead}
     settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
     with open_collector(problem, settings, actors) as collector:
         trainer = DecQN(problem, settings, folder, collector=collector, device=learner_device(device))

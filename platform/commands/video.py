@@ -53,6 +53,7 @@ def video(
     from spin_rl.envs import UserError, get_task
     from spin_rl.platform.video import film_episode, film_policy
 
+    policy: BatchPolicy | None
     if level is None:
         if episode is not None:
             raise UserError("--episode is a dataset's: name its task and level, such as: cheetah-run medium-expert.")
