@@ -51,7 +51,8 @@ class EpsilonGreedy:
 
     def act(self, observation: NDArray[np.float32], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
         with torch.inference_mode():
-            greedy: NDArray[np.int64] = self.network(torch.from_numpy(observation)).argmax(-1).numpy()
+            there = torch.from_numpy(observation).to(self.network.missing.device)
+            greedy: NDArray[np.int64] = self.network(there).argmax(-1).cpu().numpy()
         if self.epsilon == 0:
             return greedy
         decide, choose = np.split(uniforms, 2, axis=1)  # (B, 2 N) -> two of (B, N)

@@ -6,7 +6,10 @@ import io
 import os
 import pickle
 import struct
+import threading
+import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +271,33 @@ def test_an_equal_import_is_found_and_another_is_the_next_version(dataset, tmp_p
     rows = tuples(dataset)
     assert [bring(rows)[2], bring(rows)[2], bring(rows[1:])[2]] == [False, True, False]
     assert open_dataset("toy", "mine", bins=4, root=tmp_path / "new").metadata.version == 2
+
+
+def test_imports_side_by_side_come_in_one_after_the_other(tmp_path):
+    """The second waits while the first reads its source; what a killed one left is cleared away by both."""
+    left = tmp_path / "new/toy-4/.imported-import-killed"
+    left.mkdir(parents=True)
+    reads = threading.Event()
+
+    def slow():
+        reads.set()
+        time.sleep(0.5)  # the other one has begun by then
+        yield batch([0, 1, 2], [1, 2, 3])
+
+    def bring(batches):
+        return import_dataset(
+            batches, task="toy", bins=4, level="imported", spaces=SPACES, origin="it", root=tmp_path / "new"
+        )
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(bring, slow())
+        assert reads.wait(30)
+        second = threads.submit(bring, [batch([5, 6], [6, 7])])
+        found = [first.result(), second.result()]
+    assert [(each.metadata.version, each.metadata.transitions) for each in found] == [(1, 3), (2, 2)]
+    for version in (1, 2):
+        open_dataset("toy", "imported", bins=4, root=tmp_path / "new", version=version)
+    assert sorted(path.name for path in left.parent.iterdir() if path.is_dir()) == ["imported-v1", "imported-v2"]
 
 
 def test_rllib_columns_round_trip(dataset, tmp_path):
