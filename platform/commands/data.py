@@ -245,8 +245,9 @@ def train_behaviour(
     settings = settings_of(folder) or DecQNConfig(seed=seed, ahead=20)
     named: dict[str, Any] = {"envs": envs, "ahead": ahead}
     settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
+    learner = learner_device(device)
     with open_collector(problem, settings, actors) as collector:
-        trainer = DecQN(problem, settings, folder, collector=collector, device=learner_device(device))
+        trainer = DecQN(problem, settings, folder, collector=collector, device=learner)
         with BehaviourCurve(storage, problem, seed, folder) as curve, progress_bar() as progress:
             bar = progress.add_task(f"{problem.key}", total=steps)
             for point in trainer.train(steps, lambda made: progress.update(bar, completed=made)):
