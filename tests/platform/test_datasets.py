@@ -110,6 +110,21 @@ def test_opening_copies_nothing(tmp_path):
     assert dataset.terminated.dtype == np.bool_
 
 
+def test_parts_are_stored_by_the_encodings_that_suit_them(tmp_path):
+    make(tmp_path)
+    stored = pq.ParquetFile(tmp_path / "toy-4/random-v1/part-00000.parquet").metadata.row_group(0)
+    columns = {column.path_in_schema: column for column in (stored.column(n) for n in range(stored.num_columns))}
+    assert {column.compression for column in columns.values()} == {"ZSTD"}
+    for name, encoding in {
+        "observation_0": "BYTE_STREAM_SPLIT",
+        "reward": "BYTE_STREAM_SPLIT",
+        "step": "DELTA_BINARY_PACKED",
+        "episode": "DELTA_BINARY_PACKED",
+        "action_2": "RLE_DICTIONARY",
+    }.items():
+        assert encoding in columns[name].encodings, name
+
+
 def test_seed_size_and_epsilon_are_part_of_what_a_dataset_is(tmp_path, policies):
     first = make(tmp_path, "medium", policies=policies)
     again = make_dataset(TASK, "medium", 400, root=tmp_path, workers=0, policies=policies)
