@@ -119,7 +119,8 @@ def judge_resources(address: str, nodes: list[dict[str, float]]) -> Finding:
     count = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
     text = f"{address} has {count}: {cpus:g} CPUs, {gpus:g} GPUs"
     if cpus < 1:
-        return Finding("Ray", State.PROBLEM, text, "add a node with CPUs (ray start --address)")
+        # A cluster that scales by itself, or that has just been started, has them only later.
+        return Finding("Ray", State.WARNING, text, "unless nodes are on their way, add one (ray start --address)")
     return Finding("Ray", State.OK, text)
 
 

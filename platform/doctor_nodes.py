@@ -22,6 +22,7 @@ from spin_rl.platform.doctor_storage import is_absolute, is_remote, judge_space,
 from spin_rl.platform.findings import Finding, State, first_line
 
 _ANSWER = 120.0  # seconds for a node to start a worker and look around
+_SCALING = 180.0  # seconds for a first node with CPUs
 _PATIENCE = 5.0  # seconds for a network file system to show what another node wrote
 _GIB = 2**30
 _OWN = "Ray's own files"
@@ -49,6 +50,7 @@ def check_nodes(places: Places) -> list[Finding]:
     """Findings of the nodes of the cluster that Ray is connected to; each place is looked at from all of them."""
     import ray
 
+    _wait_for_cpus()
     alive = [node for node in ray.nodes() if node["Alive"]]
     findings = [judge_resources("the cluster", [node["Resources"] for node in alive])]
     for subject, location in places.items():
@@ -82,6 +84,25 @@ def check_nodes(places: Places) -> list[Finding]:
         findings += _judge_node(report)
     findings.append(_judge_clocks(_skews([node for node, _ in reports])))
     return findings
+
+
+def _wait_for_cpus() -> None:
+    """Give a cluster that scales by itself, or has just been started, the time to have a node that works."""
+    from ray.autoscaler.sdk import request_resources
+
+    if _has_cpus():
+        return
+    request_resources(num_cpus=1)
+    until = time.monotonic() + _SCALING
+    while not _has_cpus() and time.monotonic() < until:
+        time.sleep(1.0)
+    request_resources(num_cpus=0)  # what comes next asks for what it needs
+
+
+def _has_cpus() -> bool:
+    import ray
+
+    return bool(ray.cluster_resources().get("CPU", 0.0) >= 1)
 
 
 def _ask_nodes(

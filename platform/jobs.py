@@ -12,6 +12,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ _POLL = 3.0  # seconds between questions for a job's state
 
 def submission_id(command: Sequence[str], places: Mapping[str, str | None]) -> str:
     """The id of a command's job: its first words, for people, and a digest of all that makes it this one."""
-    words = [word for word in command if not word.startswith("-")][:3]
+    words = takewhile(lambda word: not word.startswith("-"), command)
     readable = re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")[:40]
     digest = hashlib.blake2b(json.dumps([list(command), dict(places)], sort_keys=True).encode(), digest_size=4)
     return f"spin-rl-{readable}-{digest.hexdigest()}"
