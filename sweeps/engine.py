@@ -1,6 +1,7 @@
 """Runs a sweep plan on Ray: pretraining side by side, then trials through Tune; a killed sweep goes on."""
 
 import logging
+import os
 import re
 import shlex
 import sys
@@ -122,6 +123,8 @@ def _fit(
 ) -> None:
     register_algorithms()
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)  # it warns of its own defaults at every trial
+    # for any search but its own Tune starts one worker after the other; as many as it lets a grid start at once
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "200")
     place = folder / "tune"
     Tuner(
         ANY_METHOD,

@@ -74,11 +74,10 @@ class SweepProgress:
                     )
 
     def finish(self, bar: int) -> None:
-        """Fill a bar."""
+        """Put a line in the place of a bar: a screen has no room for those of a hundred trials."""
         task = self._bars.tasks[bar]
-        self._bars.update(task.id, completed=task.total)
-        if not self.console.is_terminal:
-            self.console.print(f"{task.description}: done {task.fields['note']}")
+        self._bars.update(task.id, completed=task.total, visible=False)
+        self.console.print(f"{task.description}: done {task.fields['note']}")
 
 
 Expected = list[tuple[str, int]]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from spin_rl.platform.driver import drive, is_interrupted
 from spin_rl.platform.results import read_sweep, start_sweep, write_json
 from spin_rl.sweeps.estimate import estimate
 from spin_rl.sweeps.plan import SweepPlan
-from spin_rl.sweeps.progress import TimeLeft, in_words, kind_of
+from spin_rl.sweeps.progress import TimeLeft, TrialProgress, in_words, kind_of
 
 FAST = {"algorithm": "factored", "task": "t", "bins": 3, "objective": "iql", "preset": "tiny", "updates": 100}
 SLOW = FAST | {"algorithm": "spin"}
@@ -88,3 +89,31 @@ def test_a_sweep_whose_driver_was_killed_is_seen_as_interrupted(tmp_path):
     assert results.trials["state"].tolist() == ["killed"]
     with drive(Path(tmp_path)):  # and can be gone on with at once
         assert read_sweep(tmp_path).record["state"] == "running"
+
+
+def test_what_is_shown_of_trials_counts_those_that_were_done_before(monkeypatch):
+    shown: dict[int, tuple[int, str]] = {}
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("spin_rl.sweeps.progress.time.monotonic", lambda: float(next(clock)))
+    screen = SimpleNamespace(
+        add=lambda label, *_, **__: len(shown),
+        update=lambda bar, done, note="", **_: shown.update({bar: (done, note)}),
+        finish=lambda bar: None,
+        console=SimpleNamespace(print=lambda text: None),
+    )
+    kind = kind_of(FAST)
+    progress = TrialProgress(screen, [(kind, 100)] * 2, [(kind, 100)])
+    progress.setup()
+    assert shown[0] == (100, "1 finished")
+    trial = SimpleNamespace(trial_id="a", error_file="", config={"trial": {**FAST, "level": "medium", "seed": 0}})
+    progress.on_trial_start(trial)
+
+    def report(updates: int) -> None:
+        progress.on_trial_result(trial, {"updates": updates, "eval": {"return_mean": 1.0}, "perf": {}})
+
+    report(40)  # it goes on from its checkpoint
+    assert shown[0] == (140, "1 finished")
+    report(60)  # 20 updates in 10 seconds; 140 are left
+    assert shown[0] == (160, "1 finished · about 70 s left")
+    progress.on_trial_error(trial)
+    assert shown[0] == (200, "1 finished · 1 failed · about 50 s left")
