@@ -151,8 +151,8 @@ class PointSearch(SearchAlgorithm):
             while not self._queue and self._left > 0:
                 self._drawing = self._drawing or self.study.ask()
                 self._take_up(self._drawing)
+                self._left -= self._drawing.number not in self._twins
                 self._drawing = None
-                self._left -= 1
                 self._settle()
             self._in_trouble = False
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -180,7 +180,7 @@ class PointSearch(SearchAlgorithm):
             if trial.state == TrialState.RUNNING:
                 # of a dead driver, as this one holds the lock; taken up with the values that it has in the database
                 self._take_up(optuna.trial.Trial(self.study, trial._trial_id))
-        self._left = max(0, self._missing() - len(self._open))
+        self._left = max(0, self._missing() - len(self._open.keys() - self._twins.keys()))
         self._settle()
 
     def _enqueue(self, points: Sequence[Params]) -> None:
@@ -192,11 +192,11 @@ class PointSearch(SearchAlgorithm):
                 self.study.enqueue_trial(dict(point))
 
     def _missing(self) -> int:
-        """Points that are still to be told; one that failed is tried no more, another takes its place."""
+        """Points that are still to be told, each counted once; for one that failed another takes its place."""
         told = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         if everything := self.plan.grid():
             return len({key_of(point) for point in everything} - {key_of(trial.params) for trial in told})
-        return self.plan.points - len(told)
+        return self.plan.points - len({key_of(trial.params) for trial in told})
 
     def _take_up(self, point: optuna.Trial) -> None:
         """Queue the trials of a point that are not finished yet."""
@@ -205,6 +205,7 @@ class PointSearch(SearchAlgorithm):
         if twin != point.number:
             self._twins[point.number] = twin
             self._open[point.number] = ()
+            self._enqueue(self.plan.instead(point.number, self._known))
             return
         trials = {
             self._files.trial_id(point.number, place): trial
