@@ -79,6 +79,8 @@ def main() -> None:
         1 / single,
     )
     if onednn_keeps_float32():
+        with matrix_products("float32", onednn=True):
+            print(f"the matrix product with onednn: {peak(torch.float32) / 1e9:.0f} GFLOP/s in float32")
         for method, preset, task, updates in (
             ("factored", "small", "cheetah-run", 30),
             ("spin", "small", "cheetah-run", 10),
