@@ -47,7 +47,7 @@ def test_an_algorithm_is_the_plain_loop_and_goes_on_from_its_checkpoint(small_da
     folder = Path(algorithm.save_to_path(tmp_path / "checkpoint"))
     results += [algorithm.train() for _ in range(2)]
     assert [numbers(result) for result in results] == expected
-    tensors = algorithm.learner_group._learner.agent_state()[0]
+    tensors = algorithm.learner_group._learner.agent_states()[0][0]
     for name, value in agent.state()[0].items():
         assert torch.equal(tensors[name], value), name
     assert results[-1]["perf"]["updates_per_second"] > 0
@@ -57,7 +57,7 @@ def test_an_algorithm_is_the_plain_loop_and_goes_on_from_its_checkpoint(small_da
     restored = ALGORITHMS[method].from_checkpoint(folder)
     again = [restored.train() for _ in range(2)]
     assert [numbers(result) for result in again] == expected[2:]
-    tensors = restored.learner_group._learner.agent_state()[0]
+    tensors = restored.learner_group._learner.agent_states()[0][0]
     for name, value in agent.state()[0].items():
         assert torch.equal(tensors[name], value), name
 
@@ -77,7 +77,7 @@ def test_the_learner_freezes_what_the_checkpoint_holds(small_data, asm):
             algorithm.train()
         learner = algorithm.learner_group._learner
         policy = learner.module["default_policy"].unwrapped().objective.policy
-        assert policy is learner.agent.policy
+        assert policy is learner.agents[0].policy
         stored = load_file(Path(asm) / "model.safetensors")
         mine = dict(policy.named_parameters())
         shared = [name for name in stored if name.startswith(("trunk.", "state_encoder."))]
