@@ -73,7 +73,7 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
     Returns:
         One row a point: ``point``, the parameters, ``seeds``, ``score`` and ``score_std`` (of the last evaluation),
         ``best`` (of the best), ``pretrain_seconds``, ``seconds``, ``front`` and ``knee``, ``front_share`` and
-        ``knee_share`` (of resamples of the seeds).
+        ``knee_share`` (of resamples of the seeds; NaN for one seed).
     """
     trials = results.trials[results.trials["state"] == "finished"]
     last = results.metrics.groupby("trial_id").last()
@@ -156,6 +156,8 @@ def front_shares(runs: Floats, seed: int = 0) -> tuple[Floats, Floats]:
         seed: of the draws.
     """
     count = runs.shape[-1]
+    if count < 2:
+        return np.full(len(runs), np.nan), np.full(len(runs), np.nan)
     if count**count <= _DRAWS:
         draws = np.array(list(product(range(count), repeat=count)))
     else:
@@ -212,7 +214,8 @@ def _answer(title: str, points: pd.DataFrame) -> str:
     if "asm_steps" in points:
         said += (
             f" The knee is {chosen['asm_steps']:,.0f} steps of pretraining: score {chosen['score']:.1f} in "
-            f"{chosen['seconds']:,.0f} s (the knee in {chosen['knee_share']:.0%} of resamples)."
+            f"{chosen['seconds']:,.0f} s"
+            + ("." if np.isnan(chosen["knee_share"]) else f" (the knee in {chosen['knee_share']:.0%} of resamples).")
         )
         top = points.iloc[0]
         if top["point"] != chosen["point"]:
@@ -240,7 +243,7 @@ def _readable(points: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
         "ASM s": [f"{row['pretrain_seconds']:,.0f}" for row in records],
         "all s": [f"{row['seconds']:,.0f}" for row in records],
         "front": ["knee" if row["knee"] else "yes" if row["front"] else "" for row in records],
-        "sure": [f"{row['front_share']:.0%}" for row in records],
+        "sure": ["–" if np.isnan(row["front_share"]) else f"{row['front_share']:.0%}" for row in records],
     }
     return pd.DataFrame(columns)
 

@@ -59,6 +59,7 @@ def test_shares_say_how_sure_the_front_is():
     assert knees.sum() == pytest.approx(1.0)
     lucky = [[[4.0, 4.0], [5, 5]], [[9.0, 1.0], [9, 9]]]  # better with the first seed alone: (0,0), (0,1), (1,0)
     assert front_shares(np.array(lucky))[0].tolist() == [1.0, 0.75]
+    assert np.isnan(front_shares(np.array([[[1.0], [5.0]]]))).all()  # one seed says nothing of it
     many = np.random.default_rng(0).normal(size=(4, 2, 6))
     assert np.array_equal(front_shares(many)[0], front_shares(many)[0])
 
