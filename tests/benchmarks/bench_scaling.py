@@ -23,6 +23,7 @@ import ray
 import torch
 from harness import make_random_dataset
 from ray import tune
+from ray.tune import CheckpointConfig
 from ray.tune.execution.tune_controller import TuneController
 
 from spin_rl.algorithms.asm_files import load_asm
@@ -249,7 +250,13 @@ def bench_listing(trials: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=60, help="trials of the largest sweep")
-    trials = parser.parse_args().trials
+    parser.add_argument(
+        "--keep-all", action="store_true", help="no limit on kept checkpoints: Tune notes trials by time"
+    )
+    arguments = parser.parse_args()
+    trials = arguments.trials
+    if arguments.keep_all:
+        engine.CheckpointConfig = lambda **given: CheckpointConfig(**(given | {"num_to_keep": None}))  # type: ignore
     logging.disable(logging.WARNING)
     bench_store()
     bench_listing(10_000)
