@@ -1,5 +1,6 @@
 """A sweep of one's own through everything that can end it: it ends with the numbers of an undisturbed one."""
 
+import json
 import os
 import re
 import signal
@@ -53,17 +54,28 @@ def lines(storage: Path) -> int:
     return sum(len(path.read_bytes().splitlines()) for path in storage.glob(f"{NAME}/trials/*/metrics.jsonl"))
 
 
+def in_the_middle(storage: Path) -> bool:
+    """Whether some trials are finished and another has reported."""
+    trials = {path.parent: json.loads(path.read_text()) for path in storage.glob(f"{NAME}/trials/*/trial.json")}
+    at_work = [path for path, trial in trials.items() if trial["state"] == "running"]
+    finished = any(trial["state"] == "finished" for trial in trials.values())
+    return finished and any((path / "metrics.jsonl").exists() for path in at_work)
+
+
 def workers(driver: int) -> list[psutil.Process]:
     """Processes of trials."""
     below = psutil.Process(driver).children(recursive=True)
     return [process for process in below if re.match(r"ray::.*(Offline|train)", " ".join(process.cmdline()))]
 
 
-def numbers(results: SweepResults) -> dict[str, list[dict[str, float]]]:
-    """What every trial reported, without what depends on the clock and the machine."""
+def numbers(results: SweepResults) -> dict[tuple[str, float], list[dict[str, float]]]:
+    """What every trial reported, without what depends on the clock and the machine; ids depend on where models lie."""
     kept = [name for name in results.metrics if name == "updates" or name.startswith(("eval/", "train/"))]
     return {
-        str(trial_id): rows[sorted(kept)].astype(float).fillna(-1.0).to_dict("records")
+        (results.trials["algorithm"][trial_id], results.trials["lr"][trial_id]): rows[sorted(kept)]
+        .astype(float)
+        .fillna(-1.0)
+        .to_dict("records")
         for trial_id, rows in results.metrics.groupby("trial_id")
     }
 
@@ -94,8 +106,7 @@ def test_a_sweep_survives_the_end_of_workers_and_drivers(start, tmp_path):
     assert not (results.trials["state"] == "running").any()
 
     process = start(storage, NAME, "--resume")
-    before = lines(storage)
-    wait_for(lambda: lines(storage) > before + 2, process, storage)
+    wait_for(lambda: in_the_middle(storage), process, storage)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     results = read_sweep(storage / NAME)
@@ -103,6 +114,7 @@ def test_a_sweep_survives_the_end_of_workers_and_drivers(start, tmp_path):
     assert not (results.trials["state"] == "running").any()
     done = {path: path.stat().st_mtime_ns for path in (storage / NAME).glob("trials/*/metrics.jsonl")}
     done = {path: at for path, at in done.items() if results.trials["state"][path.parent.name] == "finished"}
+    assert 1 <= len(done) < 4
 
     process = start(storage, NAME, "--resume")
     assert process.wait(400) == 0, (storage / "log").read_text()[-3000:]
