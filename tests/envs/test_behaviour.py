@@ -123,6 +123,14 @@ def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path):
     same_training(tmp_path / "straight", tmp_path / "stopped", 5)
 
 
+def test_every_environment_of_every_round_has_an_episode_of_its_own():
+    starts = np.concatenate([in_process().begin(round_)() for round_ in (0, 1, 0)])
+    assert len(np.unique(starts, axis=0)) == 8
+    np.testing.assert_array_equal(starts[:4], starts[8:])
+    other = InProcessCollector(TASK, AHEAD.envs, AHEAD.seed + 1, AHEAD.width).begin(0)()
+    assert not np.isin(other, starts).any()
+
+
 def test_a_collector_acts_by_weights_that_are_one_segment_old(tmp_path):
     sent = []
 
