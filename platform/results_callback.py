@@ -2,7 +2,6 @@
 
 import logging
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -13,7 +12,6 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from spin_rl.platform.results import MetricsFile, flat_metrics, read_json, start_sweep, write_json
-from spin_rl.platform.tracking_system import process_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +73,6 @@ class ResultsCallback(Callback):
         metrics = flat_metrics(result)
         if "updates" not in metrics:
             return
-        if result.get("hostname") == socket.gethostname():  # of a trial on another node its results tell
-            metrics = process_metrics(int(result["pid"])) | metrics
         trial_id = trial.trial_id
         if result.get("done") and not self._reached_its_end(trial, metrics):
             self._cut_short.add(trial_id)

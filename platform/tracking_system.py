@@ -1,38 +1,30 @@
-"""What a trial's process takes of its machine."""
+"""What a trial's process takes of its machine, told by the process itself, on whatever node it runs."""
 
-import os
+from functools import cache
 from typing import Any
 
 import psutil
 
-_processes: dict[int, psutil.Process] = {}
 
+def system_metrics(torch: Any) -> dict[str, float]:
+    """Memory, processor time and threads of this process, and what it holds of its GPU where it has one.
 
-def process_metrics(pid: int | None = None) -> dict[str, float]:
-    """Memory and processor time of a process on this machine, this one by default; empty if it is gone.
-
-    The processor's share is that since the last call for the process, 100 a core.
+    The processor's share is that since the last call, 100 a core. Takes ``torch``, which only the caller may have.
     """
-    number = os.getpid() if pid is None else pid
-    try:
-        process = _processes.setdefault(number, psutil.Process(number))
-        with process.oneshot():
-            return {
-                "system/memory_gib": process.memory_info().rss / 2**30,
-                "system/cpu_percent": process.cpu_percent(),
-                "system/threads": float(process.num_threads()),
-            }
-    except psutil.Error:
-        _processes.pop(number, None)
-        return {}
+    process = _this_process()
+    with process.oneshot():
+        metrics = {
+            "memory_gib": process.memory_info().rss / 2**30,
+            "cpu_percent": process.cpu_percent(),
+            "threads": float(process.num_threads()),
+        }
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        metrics["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        metrics["gpu_memory_used_percent"] = 100 * (1 - free / total)
+    return metrics
 
 
-def gpu_metrics(torch: Any) -> dict[str, float]:
-    """Memory that this process holds on its GPU; empty without one. Takes torch, which only the caller may have."""
-    if not torch.cuda.is_available():
-        return {}
-    free, total = torch.cuda.mem_get_info()
-    return {
-        "system/gpu_memory_gib": torch.cuda.max_memory_allocated() / 2**30,
-        "system/gpu_memory_used_percent": 100 * (1 - free / total),
-    }
+@cache
+def _this_process() -> psutil.Process:
+    return psutil.Process()  # kept: it remembers the processor time of the last call

@@ -28,6 +28,7 @@ from spin_rl.algorithms.rllib.config import OfflineConfig
 from spin_rl.algorithms.rllib.env_runners import evaluate_on_env_runners
 from spin_rl.algorithms.rllib.recovery import RECORD, digests_of, last_whole_checkpoint
 from spin_rl.envs import UserError
+from spin_rl.platform.tracking_system import system_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -166,6 +167,7 @@ class OfflineAlgorithm(Algorithm):
     def log_result(self, result: dict[str, Any]) -> None:
         # Tune's own monitor has just put its figures in the place of whatever "perf" held
         result["perf"] = {**result.get("perf", {}), "updates_per_second": self._updates_per_second}
+        result["system"] = system_metrics(torch)
         super().log_result(result)
 
     def _each_learner(self, call: Any) -> list[Any]:

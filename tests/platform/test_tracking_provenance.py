@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from spin_rl.algorithms.rllib.config import parse_settings
 from spin_rl.platform.commands.run import train
 from spin_rl.platform.tracking_provenance import own_provenance, repeat_command
-from spin_rl.platform.tracking_system import process_metrics
+from spin_rl.platform.tracking_system import system_metrics
 
 TRIAL: dict[str, Any] = {
     "algorithm": "spin",
@@ -71,6 +71,31 @@ def test_provenance_names_code_versions_and_machine() -> None:
     assert provenance["machine"]["cores"] >= 1
 
 
-def test_a_process_that_is_gone_has_no_metrics() -> None:
-    assert process_metrics()["system/memory_gib"] > 0.01
-    assert process_metrics(2**22 - 1) == {}
+class NoGPU:
+    class cuda:  # noqa: N801, as torch has it
+        @staticmethod
+        def is_available() -> bool:
+            return False
+
+
+class OneGPU:
+    class cuda(NoGPU.cuda):  # noqa: N801
+        @staticmethod
+        def is_available() -> bool:
+            return True
+
+        @staticmethod
+        def mem_get_info() -> tuple[int, int]:
+            return 3 * 2**30, 4 * 2**30
+
+        @staticmethod
+        def max_memory_allocated() -> int:
+            return 2**29
+
+
+def test_a_process_tells_what_it_takes() -> None:
+    metrics = system_metrics(NoGPU)
+    assert metrics["memory_gib"] > 0.01
+    assert metrics["threads"] >= 1
+    assert not any(name.startswith("gpu") for name in metrics)
+    assert system_metrics(OneGPU).items() >= {"gpu_memory_gib": 0.5, "gpu_memory_used_percent": 25.0}.items()
