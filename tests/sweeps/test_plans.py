@@ -6,10 +6,12 @@ import pytest
 
 from spin_rl.envs import UserError
 from spin_rl.platform.asm_store import asm_root
+from spin_rl.platform.datasets import open_dataset
 from spin_rl.platform.results import write_json
 from spin_rl.sweeps.engine import open_sweep
 from spin_rl.sweeps.plan import evaluation_interval, read_plan, write_plan
 from spin_rl.sweeps.planned import open_trials
+from spin_rl.sweeps.quickstart import quickstart_plan
 from spin_rl.sweeps.registry import get_sweep
 from spin_rl.sweeps.space import PARAMETERS, Space, points
 from spin_rl.sweeps.sweep import Sweep
@@ -117,6 +119,15 @@ def test_a_folder_takes_no_other_plan(small_data, tmp_path):
 )
 def test_the_last_evaluation_comes_at_the_end(updates, evaluations, interval):
     assert evaluation_interval(updates, evaluations) == interval
+
+
+def test_the_quickstart_makes_the_updates_that_were_asked_for(small_data, tmp_path):
+    dataset = open_dataset("cheetah-run", "medium-expert", root=small_data)
+    plan = quickstart_plan(dataset, str(small_data), asm_root(tmp_path), updates=1000, episodes=2, seeds=(4,))
+    found = {(trial["updates"], trial["evaluate_every"], trial["evaluation_episodes"]) for trial in plan.trials}
+    assert found == {(1000, 200, 2)}
+    with pytest.raises(UserError, match="make 1,008 updates"):
+        quickstart_plan(dataset, str(small_data), asm_root(tmp_path), updates=1009)
 
 
 def test_budgets_that_hold_no_evaluation_are_refused(small_data, tmp_path):
