@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +39,40 @@ def log_report(report: Report) -> bool:
 
 
 def description(report: Report) -> str:
-    """The parent's description in Markdown: what the sweep is, its tables, and where to look next."""
+    """The parent's description in Markdown: the sweep, its tables as far as MLflow takes them, where to look."""
     record = report.results.record
-    parts = [_headline(report), record["description"]]
+    before = [_headline(report), record["description"]]
+    tables = []
     for section in report.sections:
-        tables = [f"**{title}**\n\n{markdown_table(text)}" for title, text in section.tables.items()]
-        parts += [f"**{section.title}**", *section.text.splitlines(), *tables]
-    parts.append(markdown(report.table))
+        before += [f"**{section.title}**", *section.text.splitlines()]
+        tables += [f"**{title}**\n\n{markdown_table(text)}" for title, text in section.tables.items()]
+    tables += [markdown(rows) for _, rows in report.table.groupby("group", sort=False)]
     if len(report.groups) > 1 and len(report.overall):
-        parts.append(f"**Over all tasks**\n\n{markdown_table(readable_aggregate(report.overall))}")
+        tables.insert(0, f"**Over all tasks**\n\n{markdown_table(readable_aggregate(report.overall))}")
     pictures = [*report.pictures.values(), *(path for section in report.sections for path in section.pictures.values())]
     names = ", ".join(f"`{path.name}.png`" for path in pictures)
-    parts.append(f"Under *Artifacts*, in `report/`: the page `report.html`, the tables, {names}.")
-    parts.append(_trials(report))
+    after = [f"Under *Artifacts*, in `report/`: the page `report.html`, all tables, {names}.", _trials(report)]
     if record["command"]:
-        parts.append(f"Made by:\n\n    {record['command']}")
+        after.append(f"Made by:\n\n    {record['command']}")
     code = record.get("provenance", {}).get("code", {})
     if code:
         changes = ", with uncommitted changes" if code["dirty"] else ""
-        parts.append(f"Code: commit `{code['commit'][:12]}`{changes}.")
+        after.append(f"Code: commit `{code['commit'][:12]}`{changes}.")
+    left = _LONGEST_NOTE - len(_joined([*before, *after]))
+    fitting = []
+    for table in tables:
+        left -= len(table) + 2
+        if left < 0:
+            break
+        fitting.append(table)
+    return _joined([*before, *fitting, *after])[:_LONGEST_NOTE]
+
+
+_LONGEST_NOTE = 8000
+"""Characters that MLflow takes as a description."""
+
+
+def _joined(parts: Sequence[str]) -> str:
     return "\n\n".join(part.strip() for part in parts if part.strip())
 
 

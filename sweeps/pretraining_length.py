@@ -77,9 +77,9 @@ def _readable(rows: pd.DataFrame) -> pd.DataFrame:
             "return": [with_spread(row) for row in records],
             "best": [number(row["best_mean"]) for row in records],
             "mean": [number(row["area"]) for row in records],
-            "pretraining s": [number(row["pretrain_seconds"], 0) for row in records],
-            "to 95 % s": [number(row["target_seconds"], 0) for row in records],
-            "all s": [number(row["seconds"], 0) for row in records],
+            "asm s": [number(row["pretrain_seconds"], 0) for row in records],
+            "to 95 %": [number(row["target_seconds"], 0) for row in records],
+            "seconds": [number(row["seconds"], 0) for row in records],
         }
     )
 

@@ -5,19 +5,22 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from sweep_fixture import params, write_trial
 
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.report import make_report
+from spin_rl.platform.report_sections import Section
 from spin_rl.platform.results import read_json, start_sweep, write_json
 from spin_rl.platform.tracking_mirror import Mirror, remember_tracking
 from spin_rl.platform.tracking_provenance import own_provenance
-from spin_rl.platform.tracking_report import log_report, send_rest
+from spin_rl.platform.tracking_report import description, log_report, send_rest
 
 EXPERIMENT = "tests"
 
@@ -117,6 +120,19 @@ def test_a_report_of_an_untracked_sweep_needs_no_mlflow(tmp_path: Path) -> None:
     assert not log_report(make_report(tmp_path))
     with pytest.raises(UserError, match="never tracked"):
         send_rest(tmp_path)
+
+
+def test_a_long_description_keeps_its_answers_and_leaves_tables_out(tmp_path: Path) -> None:
+    start_sweep(tmp_path, name="s", command="spin-rl sweep long")
+    write_trial(tmp_path, "t0", params("spin", 0))
+    rows = pd.DataFrame({"steps": [str(step) for step in range(2000)]})
+    section = Section("How long?", "Longer.", {"short": rows[:3], "long": rows})
+    note = description(replace(make_report(tmp_path), sections=[section]))
+    assert len(note) <= 8000  # MLflow takes no more
+    assert "Longer." in note
+    assert "**short**" in note
+    assert "**long**" not in note
+    assert "spin-rl sweep long" in note
 
 
 def test_a_store_that_cannot_be_had_is_one_sentence(tmp_path: Path) -> None:
