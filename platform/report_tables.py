@@ -60,7 +60,7 @@ def summary(results: SweepResults, sweep_groups: Sequence[Group], evaluated: pd.
                     "best_mean": best.reindex(ids).mean(),
                     "score_mean": final["score"].mean(),
                     "score_std": final["score"].std(),
-                    "return_10k": value_at(curve.updates, curve.mean, EARLY) if ids else np.nan,
+                    "return_10k": value_at(curve.updates, curve.mean, EARLY),
                     "area": area_under_curve(curve.updates, curve.mean),
                     "target_seconds": time_to_target(curve.seconds, curve.mean, target),
                     "pretrain_seconds": pretrain,
@@ -75,7 +75,8 @@ def summary(results: SweepResults, sweep_groups: Sequence[Group], evaluated: pd.
 
 def group_target(group: Group, curves: Mapping[Method, Curve]) -> float:
     """95 % of the factored policy's final return in a group; NaN where it was not run."""
-    finals = [curves[method].mean[-1] for method in group.methods if method.algorithm == BASELINE and method.trials]
+    baselines = [curves[method].mean for method in group.methods if method.algorithm == BASELINE]
+    finals = [mean[-1] for mean in baselines if len(mean)]  # a trial may not have been evaluated yet
     return target_return(float(max(finals))) if finals else float("nan")
 
 

@@ -110,6 +110,8 @@ def area_under_curve(x: ArrayLike, values: ArrayLike) -> float:
 
 def value_at(x: ArrayLike, values: ArrayLike, at: float) -> float:
     """A curve's value at ``at``, interpolated between evaluations; NaN beyond its end."""
+    if not np.size(values):
+        return float("nan")
     return float(np.interp(at, np.asarray(x, float), np.asarray(values, float), left=np.nan, right=np.nan))
 
 

@@ -100,6 +100,17 @@ def test_a_running_trial_counts_only_where_none_is_finished(folder: Path) -> Non
     ]
 
 
+def test_a_method_that_has_begun_and_is_not_evaluated_yet_is_reported_without_numbers(folder: Path) -> None:
+    for algorithm in ("spin", "factored"):
+        write_trial(folder, f"{algorithm}-new", {**params(algorithm, 0), "task": "finger-spin"}, state="killed")
+        (folder / "trials" / f"{algorithm}-new" / "metrics.jsonl").unlink()
+    table = make_report(folder).table
+    begun = table[table["group"].str.startswith("finger-spin")]
+    assert begun["seeds"].tolist() == [0, 0]
+    assert begun[["return_mean", "area", "return_10k", "target_seconds"]].isna().to_numpy().all()
+    assert table[~table["group"].str.startswith("finger-spin")]["seeds"].tolist() == [2, 2]
+
+
 def test_the_time_to_target_counts_pretraining_and_is_that_of_the_mean_curve(folder: Path) -> None:
     table = table_of(folder)
     target = 0.95 * (curve("factored", 0, 1000) + curve("factored", 1, 1000)) / 2
