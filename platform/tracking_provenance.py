@@ -40,7 +40,10 @@ def repeat_command(params: Mapping[str, Any]) -> str | None:
     if any(not params.get(name) for name in ("algorithm", "task", "level", "dataset")):
         return None
     words = ["spin-rl", "train", params["algorithm"], params["task"], params["level"]]
-    words += ["--root", str(Path(params["dataset"]).parent.parent)]
+    root, _, name = str(params["dataset"]).rsplit("/", 2)  # an address as well as a path
+    words += ["--root", root]
+    version = name.rpartition("-v")[2]
+    words += ["--version", version] if version.isdigit() else []
     for name, value in params.items():
         if value is None or name in _DERIVED or name.startswith("asm_"):
             continue

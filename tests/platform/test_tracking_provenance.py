@@ -49,15 +49,21 @@ def test_the_repeating_command_is_understood_and_carries_every_setting() -> None
     app = typer.Typer()
     app.command()(stand_in)
     assert CliRunner().invoke(app, shlex.split(command)[2:]).exit_code == 0
-    assert {name: understood[name] for name in ("algorithm", "task", "level", "root", "asm")} == {
+    assert {name: understood[name] for name in ("algorithm", "task", "level", "version", "root", "asm")} == {
         "algorithm": "spin",
         "task": "cheetah-run",
         "level": "medium-expert",
+        "version": 1,
         "root": "/da ta",
         "asm": "/results/asm/x/step-000003000",
     }
     assert (understood["seed"], understood["updates"], understood["episodes"]) == ([1], 4000, 5)
     assert parse_settings(understood["settings"]) == {"expectile": 0.7, "network": {"policy_dropout": 0.1}}
+
+
+def test_the_repeating_command_finds_data_by_address() -> None:
+    command = repeat_command(TRIAL | {"dataset": "s3://bucket/data/cheetah-run-3/medium-expert-v12"})
+    assert "--root s3://bucket/data --version 12 " in str(command)
 
 
 def test_a_trial_without_data_of_its_own_has_no_such_command() -> None:
