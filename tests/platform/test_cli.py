@@ -11,7 +11,6 @@ from sweep_fixture import params, write_trial
 
 from spin_rl.platform import cli
 from spin_rl.platform.commands import run
-from spin_rl.platform.results import start_sweep
 
 
 @pytest.fixture
@@ -110,11 +109,11 @@ def test_a_model_is_pretrained_once_and_found(monkeypatch, capfd, small_data, tm
 
 def test_a_training_whose_trial_failed_says_why_and_does_not_end_well(monkeypatch, capfd, small_data, tmp_path):
     def run_sweep(plan, storage, **_options):
-        start_sweep(storage / "s", name="s")
-        write_trial(storage / "s", "a", params("spin", 0))
+        folder = storage / plan.name
+        write_trial(folder, "a", params("spin", 0))
         error = "Traceback ...\nDivergedError: critic_loss became nan in update 7; try a smaller learning rate."
-        write_trial(storage / "s", "b", params("spin", 1), state="failed", error=error)
-        return storage / "s"
+        write_trial(folder, "b", params("spin", 1), state="failed", error=error)
+        return folder
 
     monkeypatch.setattr("spin_rl.sweeps.engine.run_sweep", run_sweep)
     monkeypatch.setattr(run, "ray_session", nullcontext)

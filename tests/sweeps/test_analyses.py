@@ -74,7 +74,7 @@ def test_more_pretraining_stops_paying_where_the_rest_is_noise(lengths: Path) ->
     assert f"soonest after 100 steps of pretraining, in {time:.0f} s, the factored policy in 95 s" in section.text
     table = section.tables["cheetah-run, 3 bins, expert, IQL"]
     assert table["steps"].tolist() == ["–", "0", "100", "400"]
-    assert table["to 95 % s"].tolist() == ["95", "–", "148", "448"]
+    assert table["to 95 %"].tolist() == ["95", "–", "148", "448"]
     assert table["return"].tolist()[:2] == ["300.0 ± 10.0", "100.0 ± 10.0"]
 
 
