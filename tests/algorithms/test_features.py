@@ -116,8 +116,8 @@ def test_training_on_the_table_is_training_on_observations(data, asm_folder, obj
     cached.train(data, 20)
     torch.set_rng_state(state)
     plain.train(data, 20)
-    assert cached._table is not None
-    assert plain._table is None
+    assert cached.table is not None
+    assert plain.table is None
     for name, value in cached.objective.state_dict().items():
         torch.testing.assert_close(value, plain.objective.state_dict()[name], rtol=0, atol=1e-5, msg=name)
 
@@ -125,18 +125,18 @@ def test_training_on_the_table_is_training_on_observations(data, asm_folder, obj
 def test_a_table_belongs_to_the_model_and_the_data_it_was_made_for(toy, data, asm_folder):
     agent = make_agent("spin-cached", asm_folder)
     agent.train(data, 1)
-    first = agent._table
+    first = agent.table
     agent.train(data, 1)
-    assert agent._table is first
+    assert agent.table is first
     agent.train(DeviceTransitions(toy, CPU), 1)
-    assert agent._table is not first
+    assert agent.table is not first
     tensors, values = agent.state()
     other = make_agent("spin-cached", asm_folder, seed=3)
     other.train(data, 1)
     other.load_state({**tensors, "networks.policy.queries": tensors["networks.policy.queries"] + 1}, values)
     other.train(data, 1)
     rows = torch.arange(4)
-    assert not torch.equal(other._table.at(rows), first.at(rows))
+    assert not torch.equal(other.table.at(rows), first.at(rows))
 
 
 def test_the_table_adds_nothing_to_the_state(data, asm_folder):
