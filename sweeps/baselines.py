@@ -7,7 +7,7 @@ import pandas as pd
 from spin_rl.platform.report_sections import Section
 from spin_rl.platform.results import SweepResults
 from spin_rl.sweeps.analysis import number, outcomes
-from spin_rl.sweeps.sweep import Sweep
+from spin_rl.sweeps.sweep import TINY, Sweep
 
 SPACE = {
     "task": ("cheetah-run", "finger-spin"),
@@ -23,17 +23,13 @@ SPACE = {
     "episodes": (10,),
 }
 
-TINY = {
+TINY_SPACE = {
+    **TINY,
     "task": ("cheetah-run",),
     "level": ("medium-expert",),
     "algorithm": ("factored", "spin"),
     "objective": ("iql", "bcq"),
     "asm_steps": (20,),
-    "seed": (0,),
-    "preset": ("tiny",),
-    "updates": (4,),
-    "evaluations": (2,),
-    "episodes": (1,),
 }
 
 
@@ -69,6 +65,6 @@ SWEEP = Sweep(
     name="baselines",
     description="Which method is best, and at what cost?",
     space=SPACE,
-    tiny=TINY,
+    tiny=TINY_SPACE,
     analysis=analysis,
 )

@@ -7,7 +7,7 @@ import pandas as pd
 from spin_rl.platform.report_sections import Section
 from spin_rl.platform.results import SweepResults
 from spin_rl.sweeps.analysis import Measure, Panel, against, number, outcomes, with_spread
-from spin_rl.sweeps.sweep import Sweep
+from spin_rl.sweeps.sweep import TINY, Sweep
 
 SIZES = {"head_width": "width of the heads", "layers": "depth of the trunk", "width": "width of the model"}
 
@@ -28,16 +28,12 @@ SPACE = {
     "episodes": (10,),
 }
 
-TINY = {
+TINY_SPACE = {
+    **TINY,
     "head_width": (8,),
     "layers": (1, 2),
     "width": (16,),
     "asm_steps": (20,),
-    "seed": (0,),
-    "preset": ("tiny",),
-    "updates": (4,),
-    "evaluations": (2,),
-    "episodes": (1,),
 }
 
 
@@ -98,7 +94,7 @@ SWEEP = Sweep(
     name="head-size",
     description="How wide must the heads be, how deep and how wide the model?",
     space=SPACE,
-    tiny=TINY,
+    tiny=TINY_SPACE,
     one_at_a_time=tuple(SIZES),
     analysis=analysis,
 )

@@ -8,7 +8,7 @@ import pandas as pd
 from spin_rl.platform.report_sections import Section
 from spin_rl.platform.results import SweepResults
 from spin_rl.sweeps.analysis import Measure, Panel, against, baseline_of, finals, number, outcomes, with_spread
-from spin_rl.sweeps.sweep import Sweep
+from spin_rl.sweeps.sweep import TINY, Sweep
 
 SPACE = {
     "task": ("cheetah-run",),
@@ -24,13 +24,9 @@ SPACE = {
     "episodes": (10,),
 }
 
-TINY = {
+TINY_SPACE = {
+    **TINY,
     "asm_steps": (0, 20),
-    "seed": (0,),
-    "preset": ("tiny",),
-    "updates": (4,),
-    "evaluations": (2,),
-    "episodes": (1,),
 }
 
 
@@ -125,6 +121,6 @@ SWEEP = Sweep(
     name="pretraining-length",
     description="How long should the action structure model be pretrained?",
     space=SPACE,
-    tiny=TINY,
+    tiny=TINY_SPACE,
     analysis=analysis,
 )

@@ -19,7 +19,7 @@ from ray.tune.search import SearchAlgorithm
 from spin_rl.algorithms.asm import TRUNK_SIZES
 from spin_rl.algorithms.rllib.config import split_dataset_path
 from spin_rl.envs import UserError, unknown_name
-from spin_rl.platform.asm_store import asm_root, identity_key
+from spin_rl.platform.asm_store import asm_root
 from spin_rl.platform.results import read_json, write_json
 from spin_rl.sweeps.engine import open_sweep, run_sweep
 from spin_rl.sweeps.plan import SweepPlan
@@ -28,7 +28,7 @@ from spin_rl.sweeps.search import PointSearch
 from spin_rl.sweeps.search_plan import SearchPlan
 from spin_rl.sweeps.space import NEEDED, PRETRAINING, Space
 from spin_rl.sweeps.studies import study_url
-from spin_rl.sweeps.sweep import Sweep, TrialPlanner, describe
+from spin_rl.sweeps.sweep import Sweep, TrialPlanner, plan_of
 
 SCHEDULERS = ("none", "asha")
 POINTS = 20
@@ -65,15 +65,7 @@ def searched_plan(sweep: Sweep, space: Space, root: str, asm_root: Path) -> Swee
         for value in values:  # what does not fit is said before anything runs
             planner.trial({**fixed, **problem, name: value, "seed": space["seed"][0]})
     search = {"points": POINTS, "seed": 0, "scheduler": "none", "problems": problems, "parameters": parameters}
-    plan = SweepPlan(
-        name=sweep.name,
-        description=f"{sweep.description} {describe(space)}",
-        trials=tuple(trials),
-        pretrainings=planner.pretrainings(),
-        space=dict(space),
-        search={**search, "seeds": list(space["seed"])},
-    )
-    return plan if space == sweep.space else plan.named(f"{sweep.name}-{_digest(plan)}")
+    return plan_of(sweep, space, trials, planner, {**search, "seeds": list(space["seed"])})
 
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
@@ -98,10 +90,6 @@ def with_options(plan: SweepPlan, *, points: int | None = None, scheduler: str |
     changed = replace(plan, search={**plan.search, **given})
     other = scheduler is not None and scheduler != plan.search["scheduler"]
     return changed.named(f"{plan.name}-{scheduler}") if other else changed
-
-
-def _digest(plan: SweepPlan) -> str:
-    return identity_key({"trials": plan.trials, "parameters": plan.search["parameters"]})[:6]
 
 
 class SweepSearch(SearchAlgorithm):

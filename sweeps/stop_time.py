@@ -7,7 +7,7 @@ the longest of them, leaves checkpoints: no point pretrains for itself, and each
 
 from spin_rl.sweeps.front import analysis
 from spin_rl.sweeps.searched import searched_plan
-from spin_rl.sweeps.sweep import Sweep
+from spin_rl.sweeps.sweep import TINY, Sweep
 
 SPACE = {
     "task": ("cheetah-run",),
@@ -25,22 +25,19 @@ SPACE = {
     "episodes": (10,),
 }
 
-TINY = {
+TINY_SPACE = {
+    **TINY,
     "asm_steps": (0, 10, 20),
     "head_width": (16, 8),
     "lr": (3e-4,),
     "seed": (0, 1),
-    "preset": ("tiny",),
-    "updates": (4,),
-    "evaluations": (2,),
-    "episodes": (1,),
 }
 
 SWEEP = Sweep(
     name="stop-time",
     description="When should pretraining stop, for the best score in the least time?",
     space=SPACE,
-    tiny=TINY,
+    tiny=TINY_SPACE,
     plan_with=searched_plan,
     analysis=analysis,
 )

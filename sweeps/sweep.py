@@ -1,6 +1,6 @@
 """What defines a sweep: its space as data, its small size for tests, its analysis; and the plan that comes of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,15 @@ from spin_rl.sweeps.space import SIZES, Point, Space, check_space, points
 
 if TYPE_CHECKING:
     from spin_rl.platform.report_sections import Analysis
+
+TINY: Space = {
+    "seed": (0,),
+    "preset": ("tiny",),
+    "updates": (4,),
+    "evaluations": (2,),
+    "episodes": (1,),
+}
+"""What the tiny sizes of our sweeps share: seconds on two cores."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +82,37 @@ def grid_plan(sweep: Sweep, space: Space, root: str, asm_root: Path) -> SweepPla
     for name, values in space.items():
         if len(values) > 1 and not any(name in point for point in seen):
             raise UserError(f"No trial takes {name}: none of the algorithms and objectives of this sweep uses it.")
+    return plan_of(sweep, space, trials, planner)
+
+
+def plan_of(
+    sweep: Sweep,
+    space: Space,
+    trials: Sequence[Mapping[str, Any]],
+    planner: "TrialPlanner",
+    search: Mapping[str, Any] | None = None,
+) -> SweepPlan:
+    """The plan of trials that ``planner`` made; it has the sweep's own name only where the space is the sweep's own.
+
+    Args:
+        sweep: what they are trials of.
+        space: its resolved space.
+        trials: what it runs, or what a search draws from.
+        planner: knows the models that they need.
+        search: what is drawn from the space, where it is not run whole.
+    """
     plan = SweepPlan(
         name=sweep.name,
         description=f"{sweep.description} {describe(space)}",
         trials=tuple(trials),
         pretrainings=planner.pretrainings(),
         space=dict(space),
+        search=search or {},
     )
-    usual = space == sweep.space
-    return plan if usual else plan.named(f"{sweep.name}-{identity_key({'trials': plan.trials})[:6]}")
+    if space == sweep.space:
+        return plan
+    drawn = {"parameters": search["parameters"]} if search else {}
+    return plan.named(f"{sweep.name}-{identity_key({'trials': plan.trials, **drawn})[:6]}")
 
 
 def describe(space: Space) -> str:

@@ -46,26 +46,18 @@ SETTINGS = (
 NETWORK_SETTINGS = tuple(field.name for field in fields(Preset) if field.name not in ("asm", "masking"))
 """Fields of ``network`` that a trial may give by themselves."""
 
-FREE_SETTINGS = (
-    "lr",
-    "gamma",
-    "train_batch_size",
-    "train_batch_size_per_learner",
-    "target_rate",
-    *SHARED_OBJECTIVE_SETTINGS,
-    *OBJECTIVE_SETTINGS,
-    "feature_dtype",
-    "feature_memory_gib",
-    "evaluation_sampled",
-    "evaluation_overlap",
-    "evaluation_num_env_runners",
-    "device",
-    "cuda_graph",
-    "onednn",
-    "num_learners",
-    "seeds_per_trial",
-    "network",
+_WITH_OPTIONS = (
+    "method_name",
+    "objective",
+    "preset",
+    "asm",
+    "updates_per_iteration",
+    "evaluate_every",
+    "evaluation_episodes",
 )
+"""Settings that commands have arguments of their own for, or work out."""
+
+FREE_SETTINGS = tuple(name for name in SETTINGS if name not in _WITH_OPTIONS)
 """What a command line may set."""
 
 _TEXTS = ("feature_dtype", "device", "network", "lr_decay", "precision")
