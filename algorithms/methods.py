@@ -21,7 +21,8 @@ class Preset:
     """Sizes of every network, and the settings that go with them."""
 
     asm: ASMSizes = field(default_factory=ASMSizes)
-    masking: Masking = field(default_factory=Masking)
+    masking: Masking = field(default_factory=Masking)  # of pretraining, where nothing else is asked for
+    asm_precision: str = "float32"  # of pretraining too
     policy_width: int = 256
     policy_dropout: float | None = None  # the objective's own: 0.1 with IQL and AWAC, 0 with BCQ
     lstm_width: int = 256
@@ -40,6 +41,8 @@ PRESETS: Mapping[str, Preset] = {
     # what a two-core machine trains in minutes; critics and the factored policy stay as they are
     "small": Preset(
         asm=ASMSizes(width=64, layers=2),
+        masking=Masking(variable=True),
+        asm_precision="bfloat16",
         lstm_width=64,
         lstm_state_width=64,
         lstm_token_width=16,
@@ -50,6 +53,8 @@ PRESETS: Mapping[str, Preset] = {
     # for tests: seconds
     "tiny": Preset(
         asm=ASMSizes(width=16, heads=2, layers=1, head_width=16),
+        masking=Masking(variable=True),
+        asm_precision="bfloat16",
         policy_width=16,
         lstm_width=16,
         lstm_state_width=16,

@@ -23,6 +23,7 @@ from spin_rl.platform.asm_store import ASMStore, asm_root
 from spin_rl.platform.driver import drive
 from spin_rl.platform.results import folder_name, start_sweep
 from spin_rl.platform.tracking import sweep_callbacks
+from spin_rl.sweeps.newest_checkpoint import NewestCheckpoint
 from spin_rl.sweeps.plan import SweepPlan, read_plan, write_plan
 from spin_rl.sweeps.planned import PlannedTrials, open_trials
 from spin_rl.sweeps.pretrain import pretrain_all
@@ -74,6 +75,7 @@ def run_sweep(
             [
                 *sweep_callbacks(folder, describe, tracking_uri=tracking_uri, experiment=EXPERIMENT),
                 TrialProgress(progress, *_expected(plan, folder, search)),
+                NewestCheckpoint(),
             ],
         )
     return folder
@@ -141,7 +143,7 @@ def _fit(
             storage_path=str(folder),
             stop=_reached_budget,
             callbacks=callbacks,
-            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, num_to_keep=1, checkpoint_at_end=False),
+            checkpoint_config=CheckpointConfig(checkpoint_frequency=1, checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=3),
             verbose=0,
         ),

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from spin_rl.algorithms.masking import Masking
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.platform.asm_store import identity_key
@@ -35,7 +34,7 @@ def quickstart_plan(
     Raises:
         UserError: the updates cannot be divided so that the last evaluation comes at their end.
     """
-    sizes = get_preset(preset).asm
+    sizes = get_preset(preset)
     evaluate_every = evaluation_interval(updates, min(EVALUATIONS, updates))
     plan = methods_plan(
         name="quickstart",
@@ -49,7 +48,7 @@ def quickstart_plan(
         root=root,
         asm_root=asm_root,
         asm_configs={
-            seed: ASMConfig(sizes=sizes, masking=Masking(variable=True), precision="bfloat16", seed=seed)
+            seed: ASMConfig(sizes=sizes.asm, masking=sizes.masking, precision=sizes.asm_precision, seed=seed)
             for seed in seeds
         },
         preset=preset,

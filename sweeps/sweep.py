@@ -199,14 +199,15 @@ class TrialPlanner:
 
 def asm_config(point: Mapping[str, Any]) -> ASMConfig:
     """The pretraining that a point's model comes from; the width of its heads, which no policy takes over, is fixed."""
-    sizes = replace(get_preset(point["preset"]).asm, **{name: point[name] for name in TRUNK_SIZES if name in point})
+    preset = get_preset(point["preset"])
+    sizes = replace(preset.asm, **{name: point[name] for name in TRUNK_SIZES if name in point})
     if sizes.width % sizes.heads:
         raise UserError(f"The width ({sizes.width}) must be a multiple of the number of heads ({sizes.heads}).")
     return ASMConfig(
         sizes=sizes,
         objective=point.get("asm_objective", "mam"),
-        masking=Masking(variable=point.get("asm_masking", "variable") == "variable"),
-        precision=point.get("asm_precision", "bfloat16"),
+        masking=Masking(variable=point["asm_masking"] == "variable") if "asm_masking" in point else preset.masking,
+        precision=point.get("asm_precision", preset.asm_precision),
         seed=point["seed"],
     )
 

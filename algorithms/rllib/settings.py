@@ -43,7 +43,9 @@ SETTINGS = (
 )
 """Everything that training depends on, but for the environment, the data and the seed."""
 
-NETWORK_SETTINGS = tuple(field.name for field in fields(Preset) if field.name not in ("asm", "masking"))
+NETWORK_SETTINGS = tuple(
+    field.name for field in fields(Preset) if field.name not in ("asm", "masking", "asm_precision")
+)
 """Fields of ``network`` that a trial may give by themselves."""
 
 _WITH_OPTIONS = (

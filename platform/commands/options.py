@@ -13,8 +13,11 @@ Preset = Annotated[str, typer.Option(help="Sizes of the networks: paper, small o
 Root = Annotated[str, typer.Option("--root", help="Where datasets lie.", envvar="SPIN_RL_DATA")]
 Storage = Annotated[Path, typer.Option(help="Where results lie.", envvar="SPIN_RL_STORAGE")]
 Masking = Annotated[
-    str,
-    typer.Option(help="fixed: one rate for all samples, as published; variable: a rate of its own for every sample."),
+    str | None,
+    typer.Option(
+        help="fixed: one rate for all samples, as published; variable: a rate of its own for every sample. "
+        "Without it: fixed with the preset paper, otherwise variable."
+    ),
 ]
 MaskingRate = Annotated[float, typer.Option(help="Share of the sub-actions that fixed masking hides.")]
 MaskingSplit = Annotated[
@@ -29,4 +32,10 @@ ASMObjective = Annotated[
     str,
     typer.Option(help="Pretraining: mam (masked, the published one), vam (variational) or cam (contrastive)."),
 ]
-Precision = Annotated[str, typer.Option(help="Precision of pretraining: float32 or bfloat16.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="Precision of pretraining: float32 or bfloat16. Without it: float32 with the preset paper, otherwise "
+        "bfloat16."
+    ),
+]

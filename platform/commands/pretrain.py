@@ -37,14 +37,14 @@ def pretrain(
     version: Version = None,
     preset: Preset = "small",
     asm_objective: ASMObjective = "mam",
-    masking: Masking = "variable",
+    masking: Masking = None,
     masking_rate: MaskingRate = 0.15,
     masking_split: MaskingSplit = (0.8, 0.1),
     fully_masked: FullyMasked = 0.2,
     kl_weight: Annotated[float, typer.Option(help="With vam: weight of the divergence in the bound.")] = 1.0,
     latent_width: Annotated[int, typer.Option(help="With vam: size of the Gaussian latent.")] = 32,
     temperature: Annotated[float, typer.Option(help="With cam: temperature of the contrast.")] = 0.1,
-    precision: Precision = "float32",
+    precision: Precision = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
     threads: Annotated[
         int, typer.Option(help="CPU threads; their number decides how sums are rounded, so sweeps use one.", min=1)
@@ -67,7 +67,7 @@ def pretrain(
     console = Console()
     torch.set_num_threads(threads)
     dataset = open_dataset(task, level, bins=bins, root=root, version=version)
-    hidden = masking_of(masking, masking_rate, masking_split, fully_masked)
+    hidden = masking_of(preset, masking, masking_rate, masking_split, fully_masked)
     details = {"kl_weight": kl_weight, "latent_width": latent_width, "temperature": temperature}
     config = asm_config(preset, asm_objective, hidden, precision, seed, **details)
     wanted = steps or [5000]
@@ -97,24 +97,34 @@ def pretrain(
         console.print(checkpoint.path, soft_wrap=True)
 
 
-def masking_of(kind: str, rate: float, split: tuple[float, float], fully_masked: float) -> "MaskingSettings":
-    """The masking that options describe; UserError where its kind is unknown."""
+def masking_of(
+    preset: str, kind: str | None, rate: float, split: tuple[float, float], fully_masked: float
+) -> "MaskingSettings":
+    """The masking that options describe, of the preset's kind without one; UserError where the kind is unknown."""
     from spin_rl.algorithms.masking import Masking as MaskingSettings
+    from spin_rl.algorithms.methods import get_preset
     from spin_rl.envs import unknown_name
 
-    if kind not in ("fixed", "variable"):
-        raise unknown_name("masking", kind, ("fixed", "variable"))
+    if kind not in ("fixed", "variable", None):
+        raise unknown_name("masking", str(kind), ("fixed", "variable"))
+    variable = get_preset(preset).masking.variable if kind is None else kind == "variable"
     mask, randomise = split
-    return MaskingSettings(rate, mask, randomise, variable=kind == "variable", fully_masked=fully_masked)
+    return MaskingSettings(rate, mask, randomise, variable=variable, fully_masked=fully_masked)
 
 
 def asm_config(
-    preset: str, objective: str, masking: "MaskingSettings", precision: str, seed: int, **details: Any
+    preset: str, objective: str, masking: "MaskingSettings", precision: str | None, seed: int, **details: Any
 ) -> "ASMConfig":
     """What a model is pretrained with; ``details`` are further settings of ``ASMConfig``."""
     from spin_rl.algorithms.methods import get_preset
     from spin_rl.algorithms.pretraining import ASMConfig
 
+    sizes = get_preset(preset)
     return ASMConfig(
-        sizes=get_preset(preset).asm, objective=objective, masking=masking, precision=precision, seed=seed, **details
+        sizes=sizes.asm,
+        objective=objective,
+        masking=masking,
+        precision=precision or sizes.asm_precision,
+        seed=seed,
+        **details,
     )

@@ -91,11 +91,11 @@ def train(
     episodes: Annotated[int, typer.Option(help="Episodes of an evaluation.", min=1)] = 10,
     asm_steps: Annotated[int, typer.Option(help="Pretraining steps, for methods that use a model.", min=0)] = 5000,
     asm_objective: ASMObjective = "mam",
-    masking: Masking = "variable",
+    masking: Masking = None,
     masking_rate: MaskingRate = 0.15,
     masking_split: MaskingSplit = (0.8, 0.1),
     fully_masked: FullyMasked = 0.2,
-    precision: Precision = "float32",
+    precision: Precision = None,
     asm: Annotated[
         str | None, typer.Option(help="A stored model to start from, instead of one pretrained with these settings.")
     ] = None,
@@ -122,7 +122,7 @@ def train(
         asm = str(Path(asm).absolute())  # workers have directories of their own
     check_trial({"algorithm": algorithm, "objective": objective, "preset": preset, "asm": asm, **given})
     root, storage = absolute_root(root), storage.absolute()
-    hidden = masking_of(masking, masking_rate, masking_split, fully_masked)
+    hidden = masking_of(preset, masking, masking_rate, masking_split, fully_masked)
     plan = methods_plan(
         name=name or algorithm,
         description=f"{algorithm} with {objective} on {task} {level}.",

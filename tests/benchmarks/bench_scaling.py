@@ -23,7 +23,6 @@ import ray
 import torch
 from harness import make_random_dataset
 from ray import tune
-from ray.tune import CheckpointConfig
 from ray.tune.execution.tune_controller import TuneController
 
 from spin_rl.algorithms.asm_files import load_asm
@@ -36,6 +35,7 @@ from spin_rl.platform.ray_session import ray_session
 from spin_rl.platform.results_callback import ResultsCallback
 from spin_rl.platform.tracking_mirror import Mirror
 from spin_rl.sweeps import engine
+from spin_rl.sweeps.newest_checkpoint import NewestCheckpoint
 from spin_rl.sweeps.plan import SweepPlan
 from spin_rl.sweeps.pretrain import open_by_path
 from spin_rl.sweeps.progress import SweepProgress, TrialProgress
@@ -177,6 +177,7 @@ def bench_driver(trials: int) -> None:
         meter.watch("results' files", ResultsCallback, method)
     for method in ("on_trial_start", "on_trial_result", "on_trial_complete"):
         meter.watch("progress", TrialProgress, method)
+    meter.watch("earlier checkpoints", NewestCheckpoint, "on_checkpoint")
     engine.register_algorithms = lambda: tune.register_trainable(ANY_METHOD, _with_share(Trivial))  # type: ignore[assignment]
     engine.SweepProgress = QuietProgress  # type: ignore[misc]
     few, fewer = max(20, trials // 10), 20
@@ -250,13 +251,7 @@ def bench_listing(trials: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=60, help="trials of the largest sweep")
-    parser.add_argument(
-        "--keep-all", action="store_true", help="no limit on kept checkpoints: Tune notes trials by time"
-    )
-    arguments = parser.parse_args()
-    trials = arguments.trials
-    if arguments.keep_all:
-        engine.CheckpointConfig = lambda **given: CheckpointConfig(**(given | {"num_to_keep": None}))  # type: ignore
+    trials = parser.parse_args().trials
     logging.disable(logging.WARNING)
     bench_store()
     bench_listing(10_000)

@@ -14,7 +14,7 @@ from spin_rl.sweeps.planned import open_trials
 from spin_rl.sweeps.quickstart import quickstart_plan
 from spin_rl.sweeps.registry import get_sweep
 from spin_rl.sweeps.space import PARAMETERS, Space, points
-from spin_rl.sweeps.sweep import Sweep
+from spin_rl.sweeps.sweep import Sweep, asm_config
 
 ONE = {
     "seed": (0, 1),
@@ -205,3 +205,12 @@ def test_a_sweep_of_ones_own_is_a_file(tmp_path):
     path.write_text("import nothing_of_the_kind")
     with pytest.raises(UserError, match="ModuleNotFoundError"):
         get_sweep(str(path))
+
+
+def test_the_published_pretraining_is_the_default_of_the_paper_preset_only():
+    published = asm_config({"preset": "paper", "seed": 0})
+    assert (published.masking.variable, published.masking.rate, published.precision) == (False, 0.15, "float32")
+    quick = asm_config({"preset": "small", "seed": 0})
+    assert (quick.masking.variable, quick.precision) == (True, "bfloat16")
+    asked = asm_config({"preset": "paper", "seed": 0, "asm_masking": "variable", "asm_precision": "bfloat16"})
+    assert (asked.masking.variable, asked.precision) == (True, "bfloat16")

@@ -121,4 +121,6 @@ def test_a_sweep_survives_the_end_of_workers_and_drivers(start, tmp_path):
     results = read_sweep(storage / NAME)
     assert numbers(results) == expected
     assert (results.trials["state"] == "finished").all()
+    folders = [path for path in (storage / NAME / "tune").iterdir() if path.is_dir()]
+    assert [len(list(folder.glob("checkpoint_*"))) for folder in folders] == [1] * 4  # the last, and no other
     assert {path: path.stat().st_mtime_ns for path in done} == done  # no finished trial was repeated
