@@ -174,16 +174,17 @@ def ship(
     return cards
 
 
-def _as_medium(mean: float, std: float, task: Task) -> float:
-    """Minus the root mean square distance of the episodes' returns from the return wanted."""
-    return -math.hypot(mean - MEDIUM[1] * task.reference.expert, std)
+def _as_medium(mean: float, std: float, task: Task) -> tuple[bool, float]:
+    """Whether the mean will do, then minus the root mean square distance of the episodes' returns from the one wanted."""
+    will_do = MEDIUM[0] <= mean / task.reference.expert <= MEDIUM[2]
+    return will_do, -math.hypot(mean - MEDIUM[1] * task.reference.expert, std)
 
 
-def _as_expert(mean: float, _std: float, _task: Task) -> float:
-    return mean
+def _as_expert(mean: float, _std: float, _task: Task) -> tuple[bool, float]:
+    return True, mean
 
 
-_FITNESS: dict[str, Callable[[float, float, Task], float]] = {"medium": _as_medium, "expert": _as_expert}
+_FITNESS: dict[str, Callable[[float, float, Task], tuple[bool, float]]] = {"medium": _as_medium, "expert": _as_expert}
 
 
 def _network(task: Task, width: int) -> DecoupledQ:

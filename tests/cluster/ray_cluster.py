@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+from network import Network
 
 STORE = 100_000_000  # bytes of each node's object store
 
@@ -86,21 +87,28 @@ class RayCluster:
         folder: for its files, with a short path: sockets lie in it.
         bin_folder: of the Python that its nodes run.
         settings: more environment variables of the nodes, and of a user's commands beside them.
+        network: gives every node a host of its own, on Ray's usual ports; without one all are on loopback.
     """
 
-    def __init__(self, folder: Path, bin_folder: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, bin_folder: Path, settings: Mapping[str, str], network: Network | None = None
+    ) -> None:
         self.folder = folder
         self._settings = settings
         self.token = secrets.token_hex(16)
         self._bin = bin_folder
-        self._gcs, self._dashboard, self._client, *self._agents = free_ports(12)
+        self._network = network
+        self._ports = free_ports(3) if network is None else [6379, 8265, 10001]
+        self._agents = free_ports(9) if network is None else []
         self._nodes: dict[str, Node] = {}
-        self.address = f"http://127.0.0.1:{self._dashboard}"
+        self._head, _ = self._host("head")
+        self.address = f"http://{self._head}:{self._ports[1]}"
 
     def start(self, *workers: str) -> None:
         """The head, then workers by name."""
-        ports = f"--port {self._gcs} --dashboard-port {self._dashboard} --ray-client-server-port {self._client}"
-        options = f"--head --num-cpus 0 --include-dashboard true --dashboard-host 127.0.0.1 {ports}"
+        gcs, dashboard, client = self._ports
+        ports = f"--port {gcs} --dashboard-port {dashboard} --ray-client-server-port {client}"
+        options = f"--head --num-cpus 0 --include-dashboard true --dashboard-host {self._head} {ports}"
         self._nodes["head"] = self._start("head", options.split())
         self._nodes["head"].wait()
         for name in workers:
@@ -109,7 +117,7 @@ class RayCluster:
 
     def add(self, name: str, *options: str, apart: Path | None = None) -> None:
         """One more worker; does not wait for it. ``apart`` is a folder that it is to have for itself."""
-        address = ["--address", f"127.0.0.1:{self._gcs}", "--num-cpus", "1"]
+        address = ["--address", f"{self._head}:{self._ports[0]}", "--num-cpus", "1"]
         mount = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {apart} && exec "$@"', "sh"] if apart else []
         self._nodes[name] = self._start(name, [*address, *options], mount)
 
@@ -120,6 +128,13 @@ class RayCluster:
     def kill(self, name: str) -> None:
         """kill -9 of a node with all that runs on it."""
         self._nodes.pop(name).kill()
+
+    def cut(self, name: str) -> None:
+        """Leave a node alone with itself, as a broken switch does; without a network of its own it is killed."""
+        if self._network is None:
+            self.kill(name)
+        else:
+            self._network.cut(name)
 
     def stop(self) -> None:
         """kill -9 of every node."""
@@ -136,10 +151,17 @@ class RayCluster:
             "RAY_API_SERVER_ADDRESS": self.address,
         }
 
+    def _host(self, name: str) -> tuple[str, list[str]]:
+        """A node's address, and what runs a command there."""
+        return self._network.add(name) if self._network else ("127.0.0.1", [])
+
     def _start(self, name: str, options: Sequence[str], prefix: Sequence[str] = ()) -> Node:
         # Ports and files of their own: Ray tries only one port for the agent, and nodes that share a folder delete
         # each other's working directories.
-        ports = f"--dashboard-agent-listen-port {self._agents.pop()} --min-worker-port 0 --max-worker-port 0"
+        address, there = self._host(name)
+        ports = f"--min-worker-port 0 --max-worker-port 0 --node-ip-address {address}"
+        if self._network is None:
+            ports += f" --dashboard-agent-listen-port {self._agents.pop()}"
         common = f"--block --disable-usage-stats --object-store-memory {STORE} --temp-dir {self.folder}/{name} {ports}"
         environment = {
             **{key: value for key, value in self.environment.items() if key != "RAY_API_SERVER_ADDRESS"},
@@ -152,7 +174,7 @@ class RayCluster:
             "RAY_health_check_failure_threshold": "5",
         }
         python = str(self._bin / "python")
-        command = [*prefix, python, "-m", "ray.scripts.scripts", "start", *options, *common.split()]
+        command = [*there, *prefix, python, "-m", "ray.scripts.scripts", "start", *options, *common.split()]
         return Node(command, environment, self.folder / f"{name}.log")
 
 

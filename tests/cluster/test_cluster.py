@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from network import Network, network
 from ray_cluster import RayCluster, bare_python, can_mount, spin_rl
 
 from spin_rl.platform.results import read_sweep
@@ -48,12 +49,19 @@ def undisturbed(folder: Path) -> Iterator[subprocess.Popen]:
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[dict[str, str]]:
+def hosts() -> Iterator[Network | None]:
+    """A network of the nodes' own, where this machine lets us make one."""
+    with network() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def s3(hosts: Network | None) -> Iterator[dict[str, str]]:
     """Settings for an S3-compatible server that has a bucket `shared`."""
     from fsspec import filesystem
     from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address=hosts.address if hosts else "127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     user, password = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
@@ -68,8 +76,10 @@ def s3() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def cluster(folder: Path, undisturbed: subprocess.Popen, s3: dict[str, str]) -> Iterator[RayCluster]:
-    running = RayCluster(folder, bare_python(folder / "python"), s3)
+def cluster(
+    folder: Path, undisturbed: subprocess.Popen, s3: dict[str, str], hosts: Network | None
+) -> Iterator[RayCluster]:
+    running = RayCluster(folder, bare_python(folder / "python"), s3, hosts)
     try:
         running.start("w1", "w2")
         yield running
@@ -98,7 +108,7 @@ def numbers(storage: Path) -> dict[tuple[str, str], list[dict[str, float]]]:
     return found
 
 
-def test_a_sweep_outlives_a_worker_and_the_head(
+def test_a_sweep_outlives_a_worker_a_cut_cable_and_the_head(
     cluster: RayCluster, folder: Path, undisturbed: subprocess.Popen
 ) -> None:
     storage, log = folder / "results", folder / "submit.log"
@@ -121,7 +131,11 @@ def test_a_sweep_outlives_a_worker_and_the_head(
     cluster.kill("w1")
     cluster.add("w3")
     killed_at = reports()
-    wait_for(lambda: reports() > killed_at + 3 and "finished" in states().values(), process, log)
+    cluster.wait("w3")
+    wait_for(lambda: reports() > killed_at + 1, process, log)
+    cluster.cut("w2")
+    cut_at = reports()
+    wait_for(lambda: reports() > cut_at + 3 and "finished" in states().values(), process, log)
     finished = [path for path, state in states().items() if state == "finished"]
     cluster.stop()
     assert len(finished) < 4

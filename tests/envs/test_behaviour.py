@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from spin_rl.envs.behaviour.collectors import InProcessCollector
 from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
-from spin_rl.envs.behaviour.library import list_cards, load_policy, ship
+from spin_rl.envs.behaviour.library import _as_medium, list_cards, load_policy, ship
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
 from spin_rl.envs.behaviour.replay import RoundReplay
 from spin_rl.envs.errors import UserError
@@ -220,6 +220,14 @@ def test_shipping_picks_by_return_and_steadiness(tmp_path):
         load_policy(task, "expert", tmp_path / "policies")
     with pytest.raises(UserError, match="train-behaviour toy --bins 4"):
         load_policy(task, "expert", tmp_path / "nowhere")
+
+
+def test_a_steady_policy_of_another_level_is_no_better_medium():
+    task = toy_task(steps=20, terminates=False)
+    object.__setattr__(task.reference, "expert", 40.0)
+    wanted, unsteady, poor, good = (_as_medium(*returns, task) for returns in ((19, 1), (16, 15), (13, 0), (25, 0)))
+    assert wanted > unsteady > poor
+    assert wanted > good
 
 
 def test_nothing_is_shipped_as_medium_that_is_not(tmp_path):
