@@ -7,7 +7,7 @@ from pathlib import Path
 from spin_rl.envs import UserError, unknown_name
 from spin_rl.sweeps.sweep import Sweep
 
-SWEEPS = ("pretraining-length", "head-size", "stop-time", "baselines")
+SWEEPS = ("pretraining-length", "head-size", "stop-time", "masking", "baselines")
 """Each is the module of its name, with underscores, and defines ``SWEEP``."""
 
 

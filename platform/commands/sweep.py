@@ -25,7 +25,7 @@ def sweep(
         str,
         typer.Argument(
             metavar="NAME",
-            help="pretraining-length, head-size, stop-time or baselines; or a Python file that defines SWEEP; with "
+            help="pretraining-length, head-size, stop-time, masking or baselines; or a Python file that defines SWEEP; with "
             "--resume also a sweep's own name.",
         ),
     ],

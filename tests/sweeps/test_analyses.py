@@ -9,7 +9,7 @@ import pytest
 from spin_rl.platform.report import make_report
 from spin_rl.platform.report_sections import Section, write_sections
 from spin_rl.platform.results import MetricsFile, SweepResults, read_sweep, start_sweep, write_json
-from spin_rl.sweeps import baselines, head_size, pretraining_length
+from spin_rl.sweeps import baselines, head_size, masking, pretraining_length
 from spin_rl.sweeps.analysis import outcomes
 
 UPDATES = range(0, 1001, 100)
@@ -143,3 +143,26 @@ def test_methods_are_set_side_by_side_and_summed_where_all_arrived(tmp_path: Pat
     table = section.tables["IQL"].set_index("dataset")
     assert table.loc["medium-expert cheetah-run 3"].tolist() == ["600.0 / 0.8", "300.0 / 1.6"]
     assert table.loc["overall"].tolist() == ["600.0 / 2.4", "450.0 / 3.2"]
+
+
+def test_masking_compares_what_is_equal_but_for_one_thing(tmp_path):
+    start_sweep(tmp_path, name="s")
+    for seed in NOISE:
+        trial(tmp_path, "factored", seed, 300)
+        for algorithm, better in (("spin", 0), ("spin-cached", 60)):
+            for kind, final in (("fixed", 100), ("variable", 400)):
+                luck = 12 * (seed - 1) if (algorithm, kind) == ("spin", "variable") else 0  # in returns: -12, 0, 12
+                trial(tmp_path, algorithm, seed, final + better + luck, asm_masking=kind, asm_steps=100)
+    section = only(masking.analysis(read_sweep(tmp_path)))
+    table = section.data["pairs"].set_index(["with", "first", "second"])
+    spin = table.loc[("SPIN", "variable masking", "fixed masking")]
+    assert (spin["difference"], spin["pairs"], spin["won"]) == (
+        pytest.approx(50),
+        3,
+        3,
+    )  # a score is a sixth of a return
+    # Student's t with two degrees of freedom: 4.3027 standard errors of differences of 48, 50 and 52
+    assert spin["high"] - spin["low"] == pytest.approx(2 * 4.302653 * 2 / 3**0.5, rel=1e-5)
+    cached = table.loc[("fixed masking", "SPIN-Cached", "SPIN")]
+    assert (cached["difference"], cached["won"]) == (pytest.approx(10), 3)
+    assert len(table) == 4

@@ -178,7 +178,7 @@ def test_a_plan_that_cannot_be_run_is_refused(small_data, tmp_path, changes, sai
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["pretraining-length", "head-size", "baselines"])
+@pytest.mark.parametrize("name", ["pretraining-length", "head-size", "masking", "baselines"])
 def test_every_sweep_is_whole_at_both_of_its_sizes(name):
     sweep = get_sweep(name)
     assert sweep.name == name
