@@ -19,6 +19,7 @@ from typing import Any
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.findings import Finding, State, first_line
 from spin_rl.platform.job_package import runtime_env
+from spin_rl.platform.tracking_provenance import CODE, code
 
 RUN = "python -P -m spin_rl.platform.cli"  # -P: the package comes from what was sent, not from the working directory
 """How a job calls ``spin-rl``: the nodes need not have it installed."""
@@ -102,6 +103,7 @@ def submit(
         # Ctrl-C's signal, and the time to act on it: a sweep that is stopped ends its runs properly.
         "RAY_JOB_STOP_SIGNAL": "SIGINT",
         "RAY_JOB_STOP_WAIT_TIME_S": str(_GRACE),
+        CODE: json.dumps(code()),
         **(env or {}),
     }
     entrypoint = f"{RUN} {shlex.join(command)}"

@@ -14,11 +14,14 @@ from typing import Any
 
 _PACKAGES = ("spin-rl", "torch", "ray", "mlflow", "optuna", "numpy", "gymnasium", "dm_control", "mujoco", "pyarrow")
 
+CODE = "SPIN_RL_CODE"
+"""The environment variable in which a job is told what it was submitted from, as JSON."""
+
 
 @cache
 def own_provenance() -> dict[str, Any]:
     """Code (commit, uncommitted changes), versions and machine of this process; what cannot be told is left out."""
-    return {"code": _code(), "versions": _versions(), "machine": _machine()}
+    return {"code": code(), "versions": _versions(), "machine": _machine()}
 
 
 _OPTIONS = {
@@ -52,7 +55,15 @@ def repeat_command(params: Mapping[str, Any]) -> str | None:
     return shlex.join(words)
 
 
-def _code() -> dict[str, Any]:
+def code() -> dict[str, Any]:
+    """The commit that this package is run from, and whether there are changes besides; empty where neither is known.
+
+    A job on a cluster has no repository; whoever submitted it says so by ``CODE``.
+    """
+    return _repository() or json.loads(os.environ.get(CODE, "{}"))
+
+
+def _repository() -> dict[str, Any]:
     root = Path(__file__).resolve().parent.parent
     if not (root / "pyproject.toml").is_file() or shutil.which("git") is None:
         return {}

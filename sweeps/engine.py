@@ -94,12 +94,18 @@ def open_sweep(plan: SweepPlan, storage: Path) -> Path:
         folder,
         name=plan.name,
         description=plan.description,
-        command=_without_passwords(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
+        command=_without_passwords(shlex.join([_program(), *sys.argv[1:]])),
         settings=plan.summary(),
     )
     if (kept := read_plan(folder)) is None or kept.search != plan.search:  # a search may be given more points
         write_plan(folder, plan)
     return folder
+
+
+def _program() -> str:
+    """What was called; a job calls our command by its file."""
+    name = Path(sys.argv[0]).name
+    return "spin-rl" if name == "cli.py" else name
 
 
 def _without_passwords(command: str) -> str:

@@ -175,7 +175,7 @@ def ship(
 
 
 def _as_medium(mean: float, std: float, task: Task) -> tuple[bool, float]:
-    """Whether the mean will do, then minus the root mean square distance of the episodes' returns from the one wanted."""
+    """Whether the mean will do; minus the root mean square distance of the episodes' returns from the one wanted."""
     will_do = MEDIUM[0] <= mean / task.reference.expert <= MEDIUM[2]
     return will_do, -math.hypot(mean - MEDIUM[1] * task.reference.expert, std)
 

@@ -25,8 +25,8 @@ def sweep(
         str,
         typer.Argument(
             metavar="NAME",
-            help="pretraining-length, head-size, stop-time, masking or baselines; or a Python file that defines SWEEP; with "
-            "--resume also a sweep's own name.",
+            help="pretraining-length, head-size, stop-time, masking or baselines; or a Python file that defines SWEEP; "
+            "with --resume also a sweep's own name.",
         ),
     ],
     tiny: Annotated[bool, typer.Option("--tiny", help="A run in seconds on tiny datasets.")] = False,

@@ -16,6 +16,7 @@ from network import Network, network
 from ray_cluster import RayCluster, bare_python, can_mount, spin_rl
 
 from spin_rl.platform.results import read_sweep
+from spin_rl.platform.tracking_provenance import code
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -147,6 +148,9 @@ def test_a_sweep_outlives_a_worker_a_cut_cable_and_the_head(
     assert "can be written by all 3 nodes" in told
     assert undisturbed.wait(PATIENCE) == 0, (folder / "undisturbed.log").read_text()[-4000:]
     assert numbers(storage) == numbers(folder / "undisturbed")
+    (record,) = [json.loads(path.read_text()) for path in storage.glob("*/sweep.json")]
+    assert record["provenance"]["code"] == code()  # the nodes have no repository: the job was told
+    assert record["command"].startswith("spin-rl sweep baselines")
     # A trial whose end Tune had not noted yet says it again, and that is all it does.
     for path, text in kept.items():
         assert (path / "metrics.jsonl").read_text() in (text, text + text.splitlines(keepends=True)[-1])

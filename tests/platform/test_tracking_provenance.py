@@ -1,6 +1,7 @@
 """The command that repeats a trial names everything that the trial depends on, in options that there are."""
 
 import inspect
+import json
 import shlex
 from typing import Any
 
@@ -8,8 +9,9 @@ import typer
 from typer.testing import CliRunner
 
 from spin_rl.algorithms.rllib.config import parse_settings
+from spin_rl.platform import tracking_provenance
 from spin_rl.platform.commands.run import train
-from spin_rl.platform.tracking_provenance import own_provenance, repeat_command
+from spin_rl.platform.tracking_provenance import CODE, code, own_provenance, repeat_command
 from spin_rl.platform.tracking_system import system_metrics
 
 TRIAL: dict[str, Any] = {
@@ -75,6 +77,15 @@ def test_provenance_names_code_versions_and_machine() -> None:
     assert len(provenance["code"].get("commit", "0" * 40)) == 40
     assert provenance["versions"]["python"].count(".") == 2
     assert provenance["machine"]["cores"] >= 1
+
+
+def test_a_job_without_a_repository_knows_the_commit_it_was_sent_from(monkeypatch) -> None:
+    sent = {"commit": "1" * 40, "dirty": True}
+    monkeypatch.setenv(CODE, json.dumps(sent))
+    monkeypatch.setattr(tracking_provenance, "_output", lambda *_command: "")
+    assert code() == sent
+    monkeypatch.delenv(CODE)
+    assert code() == {}
 
 
 class NoGPU:
