@@ -216,6 +216,14 @@ def test_what_is_wrong_is_one_sentence_from_submit_and_doctor_alike(cluster: Ray
     cluster.kill("w4")
 
 
+def test_a_package_index_that_no_node_reaches_is_named(cluster: RayCluster, folder: Path) -> None:
+    refused = spin_rl(cluster, "submit", "--pip", "six", "--storage", str(folder), "data", "list")
+    assert refused.returncode != 0
+    assert "cannot reach the package index" in refused.stderr
+    assert "PIP_INDEX_URL" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
 def test_the_plain_command_of_the_page_runs_as_it_stands(cluster: RayCluster, folder: Path) -> None:
     page = Path(__file__).parents[2] / "docs" / "cluster.md"
     block = next(part for part in page.read_text().split("```") if "ray job submit" in part)
