@@ -24,6 +24,7 @@ from spin_rl.platform.report_tables import (
     summary,
 )
 from spin_rl.platform.results import SweepResults, read_sweep
+from spin_rl.platform.seeds_at_once import one_seed_each
 
 _PANELS_TOGETHER = 3
 """Up to this many groups the curves against updates and against wall-clock share a picture."""
@@ -69,7 +70,7 @@ def make_report(folder: Path, analysis: Analysis | None = None) -> Report:
     """
     from spin_rl.platform.report_page import render_page
 
-    results = read_sweep(folder)
+    results = one_seed_each(read_sweep(folder))
     evaluated = evaluations(results)
     if evaluated.empty:
         failed = int((results.trials["state"] == "failed").sum())

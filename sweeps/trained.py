@@ -10,6 +10,7 @@ from pyarrow.fs import LocalFileSystem
 from spin_rl.algorithms.rllib.recovery import RECORD, last_whole_checkpoint
 from spin_rl.envs import UserError, tasks, unknown_name
 from spin_rl.platform.results import find_sweep, folder_name, read_sweep
+from spin_rl.platform.seeds_at_once import one_seed_each, whole_trial
 
 
 def label_of(trial: Mapping[str, Any]) -> str:
@@ -40,18 +41,24 @@ def find_trials(run: str, storage: Path) -> list[TrainedTrial]:
         folder = find_sweep(name, storage)
     else:
         folder, trial_id = find_sweep(run, storage), ""
-    trials = read_sweep(folder).trials
+    trials = one_seed_each(read_sweep(folder)).trials
     if trial_id:
-        if trial_id not in trials.index:
+        named = [trial_id in (name, whole_trial(str(name))) for name in trials.index]
+        if not any(named):
             raise unknown_name("trial", trial_id, trials.index)
-        trials = trials.loc[[trial_id]]
+        trials = trials[named]
     found = []
     for number, row in trials.iterrows():
-        for place in (folder / "tune").glob(f"*-{number}"):
+        for place in (folder / "tune").glob(f"*-{whole_trial(str(number))}"):
             if last := last_whole_checkpoint(LocalFileSystem(), str(place)):
                 updates = json.loads(Path(last, RECORD).read_text())["updates"]
+                of_seed = Path(last, f"seed{row['seed']}")  # where the first of several seeds lies elsewhere
                 label = f"{number} {label_of(row)}"
-                found.append(TrainedTrial(label, row["task"], int(row["bins"]), updates, Path(last)))
+                found.append(
+                    TrainedTrial(
+                        label, row["task"], int(row["bins"]), updates, of_seed if of_seed.is_dir() else Path(last)
+                    )
+                )
     if not found:
         raise UserError(f"{folder} holds no checkpoint yet; wait for its first, or go on with it by its own command.")
     return found

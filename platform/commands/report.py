@@ -64,6 +64,7 @@ def analysis_of(folder: Path, sweep_file: str | None = None) -> "Analysis | None
 def _promote(report: "Report", console: "Console") -> None:
     from spin_rl.algorithms.checkpoints import load_objective
     from spin_rl.envs.errors import UserError
+    from spin_rl.platform.seeds_at_once import whole_trial
     from spin_rl.platform.tracking_models import champion_run, champions, log_policy, promote
     from spin_rl.platform.tracking_report import run_of
     from spin_rl.sweeps.trained import find_trials
@@ -73,7 +74,7 @@ def _promote(report: "Report", console: "Console") -> None:
         raise UserError("No method of this sweep has a finished trial; there is nothing to promote yet.")
     folder = report.results.folder
     for name, trial_id in winners.items():
-        client, run_id = run_of(folder / "trials" / trial_id)
+        client, run_id = run_of(folder / "trials" / whole_trial(trial_id))
         if champion_run(client, name) == run_id:
             console.print(f"models:/{name}@champion is trial {trial_id} already.", soft_wrap=True)
             continue
