@@ -265,6 +265,11 @@ def environment_error(message: str) -> str:
             "a node cannot reach the package index that pip is set to; mend PIP_INDEX_URL or the network there, or "
             "leave out --pip and put the packages into the image."
         )
+    if unknown := re.search(r"requirement (\S+) \(from versions: none\)", message):
+        return (
+            f"the package index that pip is set to on a node has no {unknown[1]}, or does not answer; mend --pip, or "
+            "PIP_INDEX_URL there."
+        )
     errors = re.findall(r"^\s*(ERROR: .+)$", message, re.MULTILINE)
     if errors:
         return f"pip failed on a node ({errors[-1]}); mend --pip."

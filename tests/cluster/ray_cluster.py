@@ -170,7 +170,7 @@ class RayCluster:
             "MUJOCO_GL": "disable",
             "SPIN_RL_CACHE": f"{self.folder}/{name}/cache",
             "PIP_INDEX_URL": "http://127.0.0.1:9/simple",  # nobody listens there
-            "PIP_RETRIES": "0",
+            "PIP_RETRIES": "1",
             # A killed node is missed within seconds.
             "RAY_health_check_period_ms": "1000",
             "RAY_health_check_failure_threshold": "5",

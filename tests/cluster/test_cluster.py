@@ -217,7 +217,7 @@ def test_what_is_wrong_is_one_sentence_from_submit_and_doctor_alike(cluster: Ray
 
 
 def test_a_package_index_that_no_node_reaches_is_named(cluster: RayCluster, folder: Path) -> None:
-    refused = spin_rl(cluster, "submit", "--pip", "six", "--storage", str(folder), "data", "list")
+    refused = spin_rl(cluster, "submit", "--pip", "cowsay", "--storage", str(folder), "--data", DATA, "data", "list")
     assert refused.returncode != 0
     assert "cannot reach the package index" in refused.stderr
     assert "PIP_INDEX_URL" in refused.stderr

@@ -112,6 +112,9 @@ def test_why_a_job_failed_is_its_own_sentence_pips_or_its_last_line() -> None:
     registry = job("name", "FAILED", error_type="JobErrorType.RUNTIME_ENV_SETUP_FAILURE", message=message)
     assert "cannot reach the package index" in jobs.cause(registry, "")
     assert "PIP_INDEX_URL" in jobs.cause(registry, "")
+    none = "runtime_env\nERROR: Could not find a version that satisfies the requirement nix (from versions: none)\n"
+    unknown = job("name", "FAILED", error_type="JobErrorType.RUNTIME_ENV_SETUP_FAILURE", message=none)
+    assert "has no nix, or does not answer" in jobs.cause(unknown, "")
 
 
 def test_places_in_the_command_count_and_may_not_be_relative() -> None:
