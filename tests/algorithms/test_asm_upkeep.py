@@ -129,10 +129,11 @@ def test_pretrain_takes_the_settings_of_every_objective(toy, tmp_path, monkeypat
     assert (found["vam"]["kl_weight"], found["vam"]["latent_width"]) == (0.5, 4)
     assert (found["cam"]["temperature"], found["cam"]["masking"]["fully_masked"]) == (0.2, 0.4)
     assert found["cam"]["masking"]["variable"]
-    # without options the address is that of the settings' own defaults
-    assert run([*common, str(tmp_path / "plain"), "--masking", "fixed"]).exit_code == 0
+    # without options the address is that of the preset, which sweeps have too
+    assert run([*common, str(tmp_path / "plain")]).exit_code == 0
     sizes = asm_files.read_shape(folder_of(tmp_path / "plain") / "step-000000001").sizes
-    expected = {"dataset": toy.meta.digest, **pretraining.ASMConfig(sizes=sizes).identity()}
+    config = pretraining.ASMConfig(sizes=sizes, masking=Masking(variable=True), precision="bfloat16")
+    expected = {"dataset": toy.meta.digest, **config.identity()}
     assert json.loads((folder_of(tmp_path / "plain") / "identity.json").read_text()) == json.loads(json.dumps(expected))
 
 
