@@ -185,12 +185,17 @@ def _settings(trials: pd.DataFrame) -> list[str]:
     return [name for name in trials.columns if name not in _RECORD]
 
 
+def parameters_of(trials: pd.DataFrame) -> list[str]:
+    """Columns in which trials that are not the same differ, but for the model's place, which follows from others."""
+    return [*_settings(trials), "seed", "algorithm", *(name for name in GROUP if name in trials)]
+
+
 def _without_superseded(trials: pd.DataFrame) -> pd.DataFrame:
     """Of trials that differ in nothing, the one that came furthest: a restore may start a lost trial under a new id."""
     if trials.empty:
         return trials
     rank = {name: place for place, name in enumerate((*_USABLE, "failed"))}
-    same = [*_settings(trials), "seed", "algorithm", *(name for name in GROUP if name in trials)]
+    same = parameters_of(trials)
     ordered = trials.assign(_rank=trials["state"].map(rank)).sort_values(
         ["_rank", "started"], ascending=[True, False], kind="stable"
     )

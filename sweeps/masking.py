@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from spin_rl.platform.report_groups import display_name, evaluations
+from spin_rl.platform.report_groups import display_name, evaluations, parameters_of
 from spin_rl.platform.report_sections import Section
 from spin_rl.platform.results import SweepResults
 from spin_rl.sweeps.analysis import number
@@ -44,11 +44,8 @@ def analysis(results: SweepResults) -> Sequence[Section]:
     if not {*_VARIED} <= {*results.trials}:
         return []
     trials = results.trials.assign(score=scores).dropna(subset=["score", *_VARIED])
-    same = [
-        name
-        for name in results.trials
-        if name in ("task", "bins", "level", "objective", "seed") or name.startswith("asm_steps")
-    ]
+    same = [name for name in parameters_of(trials.drop(columns="score")) if name not in _VARIED]
+    trials[same] = trials[same].map(str)  # settings may be missing, or nested
     rows = [
         row
         for one, other in (("algorithm", "asm_masking"), ("asm_masking", "algorithm"))

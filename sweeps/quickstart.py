@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from spin_rl.algorithms.methods import get_preset
-from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.platform.asm_store import identity_key
 from spin_rl.platform.datasets import OfflineDataset
 from spin_rl.sweeps.plan import SweepPlan, evaluation_interval, methods_plan
+from spin_rl.sweeps.sweep import asm_config
 
 TASK, LEVEL, SIZE = "cheetah-run", "medium-expert", 200_000
 ALGORITHMS = ("spin", "saint", "factored", "autoregressive")
@@ -34,7 +33,6 @@ def quickstart_plan(
     Raises:
         UserError: the updates cannot be divided so that the last evaluation comes at their end.
     """
-    sizes = get_preset(preset)
     evaluate_every = evaluation_interval(updates, min(EVALUATIONS, updates))
     plan = methods_plan(
         name="quickstart",
@@ -47,10 +45,7 @@ def quickstart_plan(
         dataset=dataset,
         root=root,
         asm_root=asm_root,
-        asm_configs={
-            seed: ASMConfig(sizes=sizes.asm, masking=sizes.masking, precision=sizes.asm_precision, seed=seed)
-            for seed in seeds
-        },
+        asm_configs={seed: asm_config({"preset": preset, "seed": seed}) for seed in seeds},
         preset=preset,
         updates=updates,
         evaluate_every=evaluate_every,

@@ -105,8 +105,8 @@ def masking_of(
     from spin_rl.algorithms.methods import get_preset
     from spin_rl.envs import unknown_name
 
-    if kind not in ("fixed", "variable", None):
-        raise unknown_name("masking", str(kind), ("fixed", "variable"))
+    if kind is not None and kind not in ("fixed", "variable"):
+        raise unknown_name("masking", kind, ("fixed", "variable"))
     variable = get_preset(preset).masking.variable if kind is None else kind == "variable"
     mask, randomise = split
     return MaskingSettings(rate, mask, randomise, variable=variable, fully_masked=fully_masked)
@@ -119,12 +119,12 @@ def asm_config(
     from spin_rl.algorithms.methods import get_preset
     from spin_rl.algorithms.pretraining import ASMConfig
 
-    sizes = get_preset(preset)
+    defaults = get_preset(preset)
     return ASMConfig(
-        sizes=sizes.asm,
+        sizes=defaults.asm,
         objective=objective,
         masking=masking,
-        precision=precision or sizes.asm_precision,
+        precision=precision or defaults.asm_precision,
         seed=seed,
         **details,
     )

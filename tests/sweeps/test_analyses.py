@@ -166,3 +166,9 @@ def test_masking_compares_what_is_equal_but_for_one_thing(tmp_path):
     cached = table.loc[("fixed masking", "SPIN-Cached", "SPIN")]
     assert (cached["difference"], cached["won"]) == (pytest.approx(10), 3)
     assert len(table) == 4
+    for seed in NOISE:  # pairs are equal in every other setting too
+        for kind, final in (("fixed", 100), ("variable", 160)):
+            trial(tmp_path, "spin", seed, final, asm_masking=kind, asm_steps=100, lr=0.1)
+    table = only(masking.analysis(read_sweep(tmp_path))).data["pairs"].set_index(["with", "first", "second"])
+    spin = table.loc[("SPIN", "variable masking", "fixed masking")]
+    assert (spin["difference"], spin["pairs"], spin["won"]) == (pytest.approx((50 + 10) / 2), 6, 6)
