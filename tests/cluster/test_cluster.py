@@ -17,6 +17,7 @@ from ray_cluster import RayCluster, bare_python, can_mount, spin_rl
 
 from spin_rl.platform.results import read_sweep
 from spin_rl.platform.tracking_provenance import code
+from tests.trial_numbers import trial_numbers
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -96,17 +97,12 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen, log: Path) -> 
         time.sleep(0.02)
 
 
-def numbers(storage: Path) -> dict[tuple[str, str], list[dict[str, float]]]:
+def numbers(storage: Path) -> dict[tuple[object, ...], list[dict[str, float]]]:
     """What each trial reported, update by update, without what depends on the clock and the machine."""
     (folder,) = [path.parent for path in storage.glob("*/sweep.json")]
     results = read_sweep(folder)
     assert (results.trials["state"] == "finished").all()
-    found = {}
-    for trial_id, trial in results.trials.iterrows():
-        metrics = results.metrics[results.metrics["trial_id"] == trial_id]
-        kept = [name for name in metrics if name == "updates" or name.startswith(("eval/", "train/"))]
-        found[trial["algorithm"], trial["objective"]] = metrics[kept].astype(float).fillna(-1.0).to_dict("records")
-    return found
+    return trial_numbers(results, "algorithm", "objective")
 
 
 def test_a_sweep_outlives_a_worker_a_cut_cable_and_the_head(

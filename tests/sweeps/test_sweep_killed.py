@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spin_rl.platform.results import SweepResults, read_sweep
+from spin_rl.platform.results import read_sweep
+from tests.trial_numbers import trial_numbers
 
 DOCS = Path(__file__).parents[2] / "docs" / "sweeps.md"
 NAME = "killed"
@@ -68,18 +69,6 @@ def workers(driver: int) -> list[psutil.Process]:
     return [process for process in below if re.match(r"ray::.*(Offline|train)", " ".join(process.cmdline()))]
 
 
-def numbers(results: SweepResults) -> dict[tuple[str, float], list[dict[str, float]]]:
-    """What every trial reported, without what depends on the clock and the machine; ids depend on where models lie."""
-    kept = [name for name in results.metrics if name == "updates" or name.startswith(("eval/", "train/"))]
-    return {
-        (results.trials["algorithm"][trial_id], results.trials["lr"][trial_id]): rows[sorted(kept)]
-        .astype(float)
-        .fillna(-1.0)
-        .to_dict("records")
-        for trial_id, rows in results.metrics.groupby("trial_id")
-    }
-
-
 @pytest.mark.integration
 @pytest.mark.timeout(1500)
 def test_a_sweep_survives_the_end_of_workers_and_drivers(start, tmp_path):
@@ -88,7 +77,7 @@ def test_a_sweep_survives_the_end_of_workers_and_drivers(start, tmp_path):
     made = [str(own), "--tiny", "--name", NAME, "--root", str(tmp_path / "data")]
     undisturbed = start(tmp_path / "straight", *made)
     assert undisturbed.wait(400) == 0, (tmp_path / "straight" / "log").read_text()[-3000:]
-    expected = numbers(read_sweep(tmp_path / "straight" / NAME))
+    expected = trial_numbers(read_sweep(tmp_path / "straight" / NAME), "algorithm", "lr")
     assert [len(rows) for rows in expected.values()] == [13] * 4
 
     storage = tmp_path / "disturbed"
@@ -119,7 +108,7 @@ def test_a_sweep_survives_the_end_of_workers_and_drivers(start, tmp_path):
     process = start(storage, NAME, "--resume")
     assert process.wait(400) == 0, (storage / "log").read_text()[-3000:]
     results = read_sweep(storage / NAME)
-    assert numbers(results) == expected
+    assert trial_numbers(results, "algorithm", "lr") == expected
     assert (results.trials["state"] == "finished").all()
     folders = [path for path in (storage / NAME / "tune").iterdir() if path.is_dir()]
     assert [len(list(folder.glob("checkpoint_*"))) for folder in folders] == [1] * 4  # the last, and no other

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spin_rl.platform.results import SweepResults, read_sweep
+from spin_rl.platform.results import read_sweep
+from tests.trial_numbers import trial_numbers
 
 PATIENCE = 400
 
@@ -47,16 +48,6 @@ def wait_for_checkpoint(storage: Path, name: str, process: subprocess.Popen) -> 
         time.sleep(0.02)
 
 
-def numbers(results: SweepResults) -> dict[tuple[str, float], list[dict[str, float]]]:
-    kept = [name for name in results.metrics if name == "updates" or name.startswith(("eval/", "train/"))]
-    kept.append("time/pretrain_seconds")  # which differs wherever pretraining was done again
-    keys = results.trials[["algorithm", "asm_steps"]].fillna(-1.0)
-    return {
-        tuple(keys.loc[trial_id]): rows[sorted(kept)].astype(float).fillna(-1.0).to_dict("records")
-        for trial_id, rows in results.metrics.groupby("trial_id")
-    }
-
-
 @pytest.mark.integration
 @pytest.mark.timeout(900)
 def test_two_clusters_share_a_store_and_one_may_die(tmp_path):
@@ -71,6 +62,10 @@ def test_two_clusters_share_a_store_and_one_may_die(tmp_path):
     first = start(tmp_path, "first")
     for process, name in ((second, "second"), (first, "first")):
         assert process.wait(PATIENCE) == 0, (tmp_path / f"{name}.log").read_text()[-3000:]
-    results = [numbers(read_sweep(tmp_path / name)) for name in ("first", "second")]
+    seconds = ("time/pretrain_seconds",)  # which differ wherever pretraining was done again
+    results = [
+        trial_numbers(read_sweep(tmp_path / name), "algorithm", "asm_steps", also=seconds)
+        for name in ("first", "second")
+    ]
     assert results[0] == results[1]
     assert len(results[0]) == 3
