@@ -57,6 +57,9 @@ class DecQNConfig:
     capacity: int = 1_000_000  # environment steps held in the replay memory
     evaluation_rounds: int = 2
     evaluation_episodes: int = 10
+    normalize: bool = False  # observations, by the mean and standard deviation of those so far
+    priority_exponent: float = 0.0  # of prioritised replay (arXiv 1511.05952); 0: every step is drawn alike
+    importance_exponent: float = 0.4  # of the weights that correct for it
     bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
 
 
@@ -137,6 +140,8 @@ class DecQN:
             run = self._round_ahead if config.ahead else self._round_step_by_step
             loss, epsilon = run(self._replay, on_step or (lambda _: None))
             self.round += 1
+            if config.normalize:
+                self._track(self._replay)
             self.seconds += time.perf_counter() - started
             if self.round % config.evaluation_rounds == 0 or self.step >= steps:
                 yield self._evaluate(loss, epsilon)
@@ -199,6 +204,12 @@ class DecQN:
             on_step(self.step + segment.stop * config.envs)
         return float(torch.stack(losses).mean()) if losses else 0.0, self._epsilon(segments[-1][-1])
 
+    def _track(self, replay: RoundReplay) -> None:
+        """Both networks see observations scaled alike."""
+        observations = torch.from_numpy(replay.newest).to(self._device)
+        for network in (self.network, self.target):
+            network.track(observations, self.round)
+
     def _epsilon(self, index: int) -> float:
         """Of the round's step ``index``."""
         made = self.step + index * self.config.envs
@@ -214,24 +225,36 @@ class DecQN:
         Their batches are drawn and sent to the device together.
         """
         config = self.config
-        drawn = replay.sample(generator, count * config.batch_size, config.n_step, config.gamma)
-        batches = [torch.from_numpy(array).to(self._device).split(config.batch_size) for array in drawn]
-        return [self._update(*batch) for batch in zip(*batches, strict=True)]
+        rows = count * config.batch_size
+        if config.priority_exponent:
+            drawn, weight = replay.draw_prioritized(generator, rows, config.importance_exponent)
+        else:
+            drawn, weight = replay.draw(generator, rows), np.ones(rows, np.float32)
+        arrays = (*replay.transitions(drawn, config.n_step, config.gamma), weight)
+        batches = [torch.from_numpy(array).to(self._device).split(config.batch_size) for array in arrays]
+        losses, errors = zip(*(self._update(*batch) for batch in zip(*batches, strict=True)), strict=True)
+        if config.priority_exponent:
+            replay.prioritize(drawn, torch.cat(errors).cpu().numpy(), config.priority_exponent)
+        return list(losses)
 
-    def _update(self, observation: Tensor, action: Tensor, returns: Tensor, discount: Tensor, then: Tensor) -> Tensor:
+    def _update(
+        self, observation: Tensor, action: Tensor, returns: Tensor, discount: Tensor, then: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One step; the loss and the temporal-difference errors (B,) before it."""
         config = self.config
         with torch.autocast(self._device.type, torch.bfloat16, enabled=config.bfloat16):
             with torch.no_grad():
                 best = self.network(then).argmax(-1, keepdim=True)  # (B, N, 1)
                 value = self.target(then).gather(-1, best).mean((1, 2))
             predicted = self.network(observation).gather(-1, action[..., None]).mean((1, 2))
-        loss = smooth_l1_loss(predicted, returns + discount * value)
+        target = returns + discount * value
+        loss = (weight * smooth_l1_loss(predicted, target, reduction="none")).mean()
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(self.target.parameters()), list(self.network.parameters()), config.target_rate)
-        return loss.detach()
+        return loss.detach(), (target - predicted).detach()
 
     def _evaluate(self, loss: float, epsilon: float) -> Evaluation:
         returns = self._play(10_000 + self.round, self.config.evaluation_episodes)
@@ -282,6 +305,11 @@ class DecQN:
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"target.{key}": value for key, value in self.target.state_dict().items()}
         tensors |= optimizer_tensors(self._optimizer, "optimizer.")
+        if self.config.priority_exponent:
+            tensors |= {
+                "replay.priorities": torch.from_numpy(self._replay.priorities),
+                "replay.highest": torch.tensor(float(self._replay.highest)),
+            }
         self._checkpoints.write(self.round, self.seconds, tensors, self._replay)
 
     def _restore(self) -> None:
@@ -293,6 +321,9 @@ class DecQN:
         for prefix, module in (("network.", self.network), ("target.", self.target)):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         load_optimizer_tensors(self._optimizer, tensors, "optimizer.")
+        if self.config.priority_exponent:
+            self._replay.priorities[:] = tensors["replay.priorities"].numpy()
+            self._replay.highest = np.float32(tensors["replay.highest"])
         curve = self.folder / "curve.jsonl"  # points after the checkpoint are made again
         if curve.exists():
             kept = [line for line in curve.read_text().splitlines() if json.loads(line)["step"] <= self.step]

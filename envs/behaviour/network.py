@@ -1,20 +1,27 @@
 """The decoupled Q-network of DecQN (arXiv 2210.12566) and the policies that act by it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+_SMALLEST_SCALE = 1e-2
+"""What hardly moves is not blown up to the size of what does."""
+
 
 class DecoupledQ(nn.Module):
     """Utilities of every choice of every sub-action from a state; Q(s, a) is their mean over sub-actions.
 
-    Observations (B, S) to utilities (B, N, C), -inf at choices that do not exist.
+    Observations (B, S) to utilities (B, N, C), -inf at choices that do not exist. An observation is centred and scaled
+    first: by nothing until ``track`` was called.
     """
 
     missing: Tensor
+    center: Tensor
+    scale: Tensor
 
     def __init__(self, observation_size: int, nvec: Sequence[int], width: int = 512) -> None:
         super().__init__()
@@ -31,10 +38,35 @@ class DecoupledQ(nn.Module):
         )
         missing = torch.arange(max(self.nvec)) >= torch.tensor(self.nvec)[:, None]  # (N, C)
         self.register_buffer("missing", missing, persistent=False)
+        self.register_buffer("center", torch.zeros(observation_size))
+        self.register_buffer("scale", torch.ones(observation_size))
+        self.register_load_state_dict_pre_hook(_unscaled_where_untold)  # type: ignore[no-untyped-call]
+
+    def track(self, observations: Tensor, batches: int) -> None:
+        """Centre and scale by the mean and standard deviation of all observations so far.
+
+        Args:
+            observations: (..., S), what is new; always as many.
+            batches: how often this was called, this time included.
+        """
+        rows = observations.flatten(0, -2)
+        share = 1.0 / batches
+        variance, mean = torch.var_mean(rows, 0, correction=0)
+        moved = mean - self.center
+        variance = torch.lerp(self.scale.square(), variance, share) + share * (1 - share) * moved.square()
+        self.center += share * moved
+        self.scale.copy_(variance.sqrt().clamp_min(_SMALLEST_SCALE))
 
     def forward(self, observation: Tensor) -> Tensor:
-        utilities: Tensor = self.body(observation).unflatten(-1, (len(self.nvec), -1))  # (B, N C) -> (B, N, C)
+        scaled = (observation - self.center) / self.scale
+        utilities: Tensor = self.body(scaled).unflatten(-1, (len(self.nvec), -1))  # (B, N C) -> (B, N, C)
         return utilities.float().masked_fill(self.missing, -torch.inf)
+
+
+def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Weights saved before networks scaled their observations say nothing on it."""
+    state.setdefault(f"{prefix}center", torch.zeros_like(network.center))
+    state.setdefault(f"{prefix}scale", torch.ones_like(network.scale))
 
 
 class EpsilonGreedy:

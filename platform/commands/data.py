@@ -224,6 +224,14 @@ def train_behaviour(
         int | None,
         typer.Option(min=0, help="Steps that they go while the learner works; 20, or what the training has."),
     ] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option(help="Centre and scale the observations by those so far; done, or what the training has."),
+    ] = None,
+    priority: Annotated[
+        float | None,
+        typer.Option(min=0, help="Exponent of prioritised replay, such as 0.6; none, or what the training has."),
+    ] = None,
     actors: Annotated[
         int | None,
         typer.Option(min=0, help="Ray actors that step them; 0: this process. All CPUs but the learner's by default."),
@@ -233,7 +241,7 @@ def train_behaviour(
 ) -> None:
     """Train a behaviour policy with online DecQN. A training that is there goes on from its checkpoint.
 
-    Its bits depend on --seed, --envs and --ahead, not on --actors.
+    Its bits depend on --device and on every option but --steps, --actors and --storage.
     """
     from spin_rl.envs import get_task
     from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
@@ -242,8 +250,8 @@ def train_behaviour(
 
     problem = get_task(task, bins)
     folder = storage / "behaviour" / problem.key / f"seed-{seed}"
-    settings = settings_of(folder) or DecQNConfig(seed=seed, ahead=20)
-    named: dict[str, Any] = {"envs": envs, "ahead": ahead}
+    settings = settings_of(folder) or DecQNConfig(seed=seed, ahead=20, normalize=True)
+    named: dict[str, Any] = {"envs": envs, "ahead": ahead, "normalize": normalize, "priority_exponent": priority}
     settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
     learner = learner_device(device)
     with open_collector(problem, settings, actors) as collector:

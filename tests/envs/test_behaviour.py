@@ -16,7 +16,7 @@ from spin_rl.envs.behaviour.collectors import InProcessCollector
 from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
 from spin_rl.envs.behaviour.library import _as_medium, list_cards, load_policy, ship
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
-from spin_rl.envs.behaviour.replay import RoundReplay
+from spin_rl.envs.behaviour.replay import Drawn, RoundReplay
 from spin_rl.envs.errors import UserError
 from tests.toy import toy_task
 
@@ -48,7 +48,7 @@ def test_n_step_returns_are_those_of_a_plain_loop(held):
                 lives[observations[step]] = (observations[step:], [float(r) for r in rewards[step:, env]])
     seen = set()
     for _ in range(20):
-        observation, action, returns, discount, then = replay.sample(generator, 64, n, gamma)
+        observation, action, returns, discount, then = replay.transitions(replay.draw(generator, 64), n, gamma)
         for row in range(64):
             ahead, gains = lives[float(observation[row, 0])]
             taken = min(n, len(gains))
@@ -60,6 +60,48 @@ def test_n_step_returns_are_those_of_a_plain_loop(held):
             seen.add(float(observation[row, 0]))
     kept = [key for key in lives if key // 1000 > held - 3]
     assert seen == set(kept)
+
+
+def test_steps_are_drawn_in_proportion_to_their_errors_power():
+    replay = RoundReplay(2, 1, 4, 1, 1)
+    for _ in range(3):  # the third takes the first one's place and is half done
+        replay.begin_round(np.zeros((1, 1), np.float32))
+        for _ in range(2 if replay.rounds == 3 else 4):
+            replay.append(np.zeros((1, 1)), np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
+    errors = np.array([0.0, -4.0, 9.0, 16.0], np.float32)
+    replay.prioritize(Drawn(np.ones(4, int), np.arange(4), np.zeros(4, int)), errors, exponent=0.5)
+    # The two steps of the third round are as they came: priority 1. No error at all leaves sqrt(1e-4).
+    expected = np.array([1, 1, 0, 0, 0.01, 2, 3, 4]) / 11.01
+    drawn, weight = replay.draw_prioritized(np.random.default_rng(0), 40_000, correction=0.5)
+    flat = drawn.slot * 4 + drawn.step
+    np.testing.assert_allclose(np.bincount(flat, minlength=8) / 40_000, expected, atol=0.01)
+    assert not np.isin(flat, [2, 3]).any()
+    np.testing.assert_allclose(weight, np.sqrt(expected[flat].min() / expected[flat]), rtol=1e-3)
+    replay.append(np.zeros((1, 1)), np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
+    assert replay.priorities[0, 2, 0] == pytest.approx(4.0, rel=1e-4)  # a new step: as if its error were the largest
+
+
+def test_observations_are_scaled_by_all_that_came():
+    network = DecoupledQ(3, (3, 2), 8)
+    rounds = np.random.default_rng(0).normal([5, -3, 7], [2, 0.1, 0], size=(4, 6, 2, 3)).astype(np.float32)
+    for number, observations in enumerate(rounds, start=1):
+        network.track(torch.from_numpy(observations), number)
+    np.testing.assert_allclose(network.center, rounds.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(network.scale[:2], rounds.std((0, 1, 2))[:2], rtol=1e-4)
+    assert network.scale[2] == pytest.approx(0.01)
+    plain = DecoupledQ(3, (3, 2), 8)
+    plain.body.load_state_dict(network.body.state_dict())
+    observation = torch.from_numpy(rounds[0, 0])
+    torch.testing.assert_close(network(observation), plain((observation - network.center) / network.scale))
+
+
+def test_weights_of_networks_that_scaled_nothing_are_taken():
+    old = {key: value for key, value in DecoupledQ(3, (3, 2), 8).state_dict().items() if key.startswith("body.")}
+    network = DecoupledQ(3, (3, 2), 8)
+    network.track(torch.randn(5, 3), 1)
+    network.load_state_dict(old)
+    assert network.center.tolist() == [0, 0, 0]
+    assert network.scale.tolist() == [1, 1, 1]
 
 
 def train(folder: Path, steps: int) -> DecQN:
@@ -103,9 +145,11 @@ def same_training(one: Path, other: Path, snapshots: int) -> None:
 AHEAD = replace(TINY, envs=4, ahead=7, warmup_steps=100)  # segments of 7, 7 and 6 steps
 
 
-def train_ahead(folder: Path, collector, steps: int = 400, until_round: int = 100) -> None:
+def train_ahead(
+    folder: Path, collector, steps: int = 400, until_round: int = 100, settings: DecQNConfig = AHEAD
+) -> None:
     torch.set_num_threads(1)
-    trainer = DecQN(TASK, AHEAD, folder, collector=collector)
+    trainer = DecQN(TASK, settings, folder, collector=collector)
     for _ in trainer.train(steps, checkpoint_seconds=0):
         if trainer.round == until_round:  # its checkpoint is not written any more
             break
@@ -115,12 +159,36 @@ def in_process() -> InProcessCollector:
     return InProcessCollector(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width)
 
 
-def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path):
-    train_ahead(tmp_path / "stopped", in_process(), until_round=3)
+@pytest.mark.parametrize("more", [{}, {"normalize": True}, {"priority_exponent": 0.6}])
+def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
+    settings = replace(AHEAD, **more)
+    train_ahead(tmp_path / "stopped", in_process(), until_round=3, settings=settings)
     assert json.loads((tmp_path / "stopped/checkpoint/progress.json").read_text())["round"] == 2
-    train_ahead(tmp_path / "stopped", in_process())
-    train_ahead(tmp_path / "straight", in_process())
+    train_ahead(tmp_path / "stopped", in_process(), settings=settings)
+    train_ahead(tmp_path / "straight", in_process(), settings=settings)
     same_training(tmp_path / "straight", tmp_path / "stopped", 5)
+
+
+def test_both_networks_of_a_training_see_observations_scaled_by_all_rounds(tmp_path):
+    seen = []
+
+    class Recording(InProcessCollector):
+        def begin(self, round_):
+            first = super().begin(round_)()
+            seen.append(first)
+            return lambda: first
+
+        def advance(self, weights, epsilons):
+            segment = super().advance(weights, epsilons)()
+            seen.extend(segment.observations)
+            return lambda: segment
+
+    settings = replace(AHEAD, normalize=True)
+    trainer = DecQN(TASK, settings, tmp_path, collector=Recording(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width))
+    list(trainer.train(240))
+    assert len(seen) == 3 * 21
+    for network in (trainer.network, trainer.target):
+        np.testing.assert_allclose(network.center, np.mean(seen, (0, 1)), rtol=1e-4, atol=1e-6)
 
 
 def test_every_environment_of_every_round_has_an_episode_of_its_own():
