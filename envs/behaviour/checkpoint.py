@@ -23,6 +23,11 @@ class Checkpoints:
         self._folder = folder / "checkpoint"
         self._kept = 0  # rounds whose data lies there for good
 
+    def round(self) -> int:
+        """The round that the checkpoint is of; 0 where there is none."""
+        path = self._folder / "progress.json"
+        return int(json.loads(path.read_text())["round"]) if path.exists() else 0
+
     def write(self, round_: int, seconds: float, tensors: dict[str, Tensor], replay: RoundReplay) -> None:
         """Make this the state to go on from; a kill at any time leaves this one or the last one."""
         (self._folder / "replay").mkdir(parents=True, exist_ok=True)
@@ -47,10 +52,10 @@ class Checkpoints:
 
     def read(self, replay: RoundReplay) -> tuple[int, float, dict[str, Tensor]] | None:
         """Round, seconds and tensors, with the memory filled; None where there is no checkpoint."""
-        if not (self._folder / "progress.json").exists():
+        round_ = self.round()
+        if not round_:
             return None
         progress = json.loads((self._folder / "progress.json").read_text())
-        round_ = int(progress["round"])
         tensors = load_file(self._folder / f"state-{round_:06d}.safetensors")
         for number in range(max(0, round_ - replay.capacity), round_):
             with np.load(self._folder / "replay" / f"{number:06d}.npz", allow_pickle=False) as arrays:

@@ -60,7 +60,14 @@ class DecQNConfig:
     normalize: bool = False  # observations, by the mean and standard deviation of those so far
     priority_exponent: float = 0.0  # of prioritised replay (arXiv 1511.05952); 0: every step is drawn alike
     importance_exponent: float = 0.4  # of the weights that correct for it
+    anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
+    anneal_steps: int = 0  # over which they do; 0: they don't
     bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
+
+
+_ANNEALED = 0.1
+_LATER = {"anneal_from", "anneal_steps"}
+"""Settings that say nothing of the steps before ``anneal_from``: until then they may be given anew."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ class DecQN:
         """
         Args:
             task: the problem.
-            config: a training that is there already has to have the same one.
+            config: a training that is there already has to have the same one, but for an annealing that it has not
+                come to.
             folder: where it lies.
             collector: steps the environments; needed where ``config.ahead`` is not 0.
             device: where the learner works. Another one rounds differently.
@@ -137,6 +145,8 @@ class DecQN:
         checkpointed = time.perf_counter()
         while self.step < steps:
             started = time.perf_counter()
+            for group in self._optimizer.param_groups:
+                group["lr"] = config.learning_rate * self._annealing(self.step)
             run = self._round_ahead if config.ahead else self._round_step_by_step
             loss, epsilon = run(self._replay, on_step or (lambda _: None))
             self.round += 1
@@ -213,7 +223,13 @@ class DecQN:
     def _epsilon(self, index: int) -> float:
         """Of the round's step ``index``."""
         made = self.step + index * self.config.envs
-        return max(self.config.epsilon_final, 1.0 - made / self.config.epsilon_steps)
+        return max(self.config.epsilon_final, 1.0 - made / self.config.epsilon_steps) * self._annealing(made)
+
+    def _annealing(self, made: int) -> float:
+        """Share of learning rate and epsilon that is left after ``made`` environment steps."""
+        config = self.config
+        over = max(0, made - config.anneal_from) / config.anneal_steps if config.anneal_steps else 0.0
+        return max(_ANNEALED, 1.0 - (1.0 - _ANNEALED) * over)
 
     def _learns(self, index: int) -> bool:
         """The memory has enough for updates at the round's step ``index``."""
@@ -293,12 +309,20 @@ class DecQN:
         path = self.folder / "config.json"
         settings = {"task": self.task.name, "bins": self.task.bins, **asdict(self.config)}
         found = asdict(DecQNConfig()) | json.loads(path.read_text()) if path.exists() else settings
-        if differing := sorted(key for key in settings if found.get(key) != settings[key]):
+        differing = {key for key in settings if found.get(key) != settings[key]}
+        if differing <= _LATER and self._is_ahead(found) and self._is_ahead(settings):
+            differing = set()
+        if differing:
             raise UserError(
-                f"{self.folder} holds a behaviour training with other settings ({', '.join(differing)}); "
+                f"{self.folder} holds a behaviour training with other settings ({', '.join(sorted(differing))}); "
                 "name another folder or delete it."
             )
         path.write_text(json.dumps(settings, indent=2))
+
+    def _is_ahead(self, settings: dict[str, Any]) -> bool:
+        """Whether the training, at its checkpoint, has still to come to the annealing of these settings."""
+        made = self._checkpoints.round() * self.config.envs * self._episode_steps
+        return not settings["anneal_steps"] or settings["anneal_from"] >= made
 
     def _checkpoint(self) -> None:
         assert self._replay is not None

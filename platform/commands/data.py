@@ -232,6 +232,12 @@ def train_behaviour(
         float | None,
         typer.Option(min=0, help="Exponent of prioritised replay, such as 0.6; none, or what the training has."),
     ] = None,
+    anneal: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Last steps, over which learning rate and exploration fall to a tenth. May be said later."
+        ),
+    ] = None,
     actors: Annotated[
         int | None,
         typer.Option(min=0, help="Ray actors that step them; 0: this process. All CPUs but the learner's by default."),
@@ -253,6 +259,8 @@ def train_behaviour(
     settings = settings_of(folder) or DecQNConfig(seed=seed, ahead=20, normalize=True)
     named: dict[str, Any] = {"envs": envs, "ahead": ahead, "normalize": normalize, "priority_exponent": priority}
     settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
+    if anneal is not None:
+        settings = replace(settings, anneal_from=steps - anneal, anneal_steps=anneal)
     learner = learner_device(device)
     with open_collector(problem, settings, actors) as collector:
         trainer = DecQN(problem, settings, folder, collector=collector, device=learner)

@@ -240,6 +240,40 @@ def test_a_training_with_other_settings_is_not_gone_on_with(tmp_path):
         DecQN(TASK, DecQNConfig(**{**asdict(TINY), "width": 9}), tmp_path)
 
 
+def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_path):
+    """Rounds of 80 steps; 240 of them are made when 320 is named as where the annealing starts."""
+    plain = replace(AHEAD, epsilon_steps=1)
+    annealed = replace(plain, anneal_from=320, anneal_steps=160)
+    epsilons: list[float] = []
+
+    class Recording(InProcessCollector):
+        def advance(self, weights, later):
+            epsilons.extend(later)
+            return super().advance(weights, later)
+
+    def gone_on(folder: Path, settings: DecQNConfig, steps: int) -> list[float]:
+        rates = []
+        collector = Recording(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width)
+        trainer = DecQN(TASK, settings, folder, collector=collector)
+        for _ in trainer.train(steps, checkpoint_seconds=0):
+            rates.append(trainer._optimizer.param_groups[0]["lr"])
+        return rates
+
+    torch.set_num_threads(1)
+    gone_on(tmp_path / "later", plain, 240)
+    gone_on(tmp_path / "later", annealed, 560)
+    epsilons.clear()
+    rates = gone_on(tmp_path / "straight", annealed, 560)
+    same_training(tmp_path / "straight", tmp_path / "later", 7)
+    np.testing.assert_allclose(np.array(rates) / 3e-4, [1, 1, 1, 1, 1, 0.55, 0.1])
+    expected = 0.05 * np.clip(1 - 0.9 * (np.arange(0, 560, 4) - 320) / 160, 0.1, 1)
+    np.testing.assert_allclose(epsilons[1:], expected[1:])
+    with pytest.raises(UserError, match=r"other settings \(anneal_from\)"):  # it is over already
+        DecQN(TASK, replace(annealed, anneal_from=400), tmp_path / "straight")
+    with pytest.raises(UserError, match=r"other settings \(anneal_from, anneal_steps\)"):
+        DecQN(TASK, plain, tmp_path / "straight")
+
+
 def test_epsilon_greedy_draws_every_choice_and_only_existing_ones():
     torch.manual_seed(0)
     policy = EpsilonGreedy(DecoupledQ(3, (3, 2, 4), 8), epsilon=0.5)
