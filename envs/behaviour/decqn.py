@@ -310,19 +310,21 @@ class DecQN:
         settings = {"task": self.task.name, "bins": self.task.bins, **asdict(self.config)}
         found = asdict(DecQNConfig()) | json.loads(path.read_text()) if path.exists() else settings
         differing = {key for key in settings if found.get(key) != settings[key]}
-        if differing <= _LATER and self._is_ahead(found) and self._is_ahead(settings):
-            differing = set()
-        if differing:
+        if differing and differing <= _LATER:
+            made = self._checkpoints.round() * self.config.envs * self._episode_steps
+            for which in (found, settings):
+                if which["anneal_steps"] and which["anneal_from"] < made:
+                    raise UserError(
+                        f"{self.folder} holds a behaviour training of {made:,} steps, and an annealing from step "
+                        f"{which['anneal_from']:,} on can neither be added nor taken back: let it begin later, with "
+                        "more --steps or a smaller --anneal, or leave --anneal out."
+                    )
+        elif differing:
             raise UserError(
                 f"{self.folder} holds a behaviour training with other settings ({', '.join(sorted(differing))}); "
                 "name another folder or delete it."
             )
         path.write_text(json.dumps(settings, indent=2))
-
-    def _is_ahead(self, settings: dict[str, Any]) -> bool:
-        """Whether the training, at its checkpoint, has still to come to the annealing of these settings."""
-        made = self._checkpoints.round() * self.config.envs * self._episode_steps
-        return not settings["anneal_steps"] or settings["anneal_from"] >= made
 
     def _checkpoint(self) -> None:
         assert self._replay is not None

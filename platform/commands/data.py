@@ -247,9 +247,9 @@ def train_behaviour(
 ) -> None:
     """Train a behaviour policy with online DecQN. A training that is there goes on from its checkpoint.
 
-    Its bits depend on --device and on every option but --steps, --actors and --storage.
+    Its bits depend on all options but --actors and --storage.
     """
-    from spin_rl.envs import get_task
+    from spin_rl.envs import UserError, get_task
     from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
     from spin_rl.platform.behaviour_actors import open_collector
     from spin_rl.platform.behaviour_curve import BehaviourCurve
@@ -260,6 +260,8 @@ def train_behaviour(
     named: dict[str, Any] = {"envs": envs, "ahead": ahead, "normalize": normalize, "priority_exponent": priority}
     settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
     if anneal is not None:
+        if anneal > steps:
+            raise UserError(f"The last {anneal:,} of {steps:,} steps can't be annealed; --steps counts them all.")
         settings = replace(settings, anneal_from=steps - anneal, anneal_steps=anneal)
     learner = learner_device(device)
     with open_collector(problem, settings, actors) as collector:

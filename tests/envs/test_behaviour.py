@@ -268,10 +268,13 @@ def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_pa
     np.testing.assert_allclose(np.array(rates) / 3e-4, [1, 1, 1, 1, 1, 0.55, 0.1])
     expected = 0.05 * np.clip(1 - 0.9 * (np.arange(0, 560, 4) - 320) / 160, 0.1, 1)
     np.testing.assert_allclose(epsilons[1:], expected[1:])
-    with pytest.raises(UserError, match=r"other settings \(anneal_from\)"):  # it is over already
+    with pytest.raises(UserError, match="560 steps, and an annealing from step 320"):  # it is over
         DecQN(TASK, replace(annealed, anneal_from=400), tmp_path / "straight")
-    with pytest.raises(UserError, match=r"other settings \(anneal_from, anneal_steps\)"):
+    with pytest.raises(UserError, match="from step 320"):
         DecQN(TASK, plain, tmp_path / "straight")
+    gone_on(tmp_path / "plain", plain, 240)
+    with pytest.raises(UserError, match="from step 160"):
+        DecQN(TASK, replace(annealed, anneal_from=160), tmp_path / "plain")
 
 
 def test_epsilon_greedy_draws_every_choice_and_only_existing_ones():
