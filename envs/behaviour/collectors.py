@@ -36,8 +36,8 @@ class Segment(NamedTuple):
 class Group:
     """``GROUP`` environments of a task, and the policy that acts in them."""
 
-    def __init__(self, task: Task, number: int, seed: int, width: int) -> None:
-        self._task, self._number, self._seed = task, number, seed
+    def __init__(self, task: Task, number: int, seed: int, width: int, repeat: int = 1) -> None:
+        self._task, self._number, self._seed, self._repeat = task, number, seed, repeat
         self._envs = [task.make() for _ in range(GROUP)]
         space: Any = self._envs[0].observation_space
         self._network = DecoupledQ(int(space.shape[0]), nvec_of(self._envs[0]), width)
@@ -48,10 +48,11 @@ class Group:
         seeds = self._generator.integers(2**31, size=GROUP)
         first = [env.reset(seed=int(seed))[0] for env, seed in zip(self._envs, seeds, strict=True)]
         self._observation = np.stack(first).astype(np.float32)
+        self._made = 0
         return self._observation
 
     def advance(self, weights: Weights, epsilons: Sequence[float]) -> Segment:
-        """A step for each of ``epsilons``, by the policy of these weights.
+        """A step for each of ``epsilons``, by the policy of these weights; it decides at every ``repeat``-th.
 
         Raises:
             UserError: an episode terminates.
@@ -60,12 +61,14 @@ class Group:
         steps = []
         for epsilon in epsilons:
             policy = EpsilonGreedy(self._network, epsilon)
-            action = policy.act(self._observation, self._generator.random((GROUP, policy.draws)))
-            results = [env.step(row) for env, row in zip(self._envs, action, strict=True)]
+            if self._made % self._repeat == 0:
+                self._action = policy.act(self._observation, self._generator.random((GROUP, policy.draws)))
+            self._made += 1
+            results = [env.step(row) for env, row in zip(self._envs, self._action, strict=True)]
             refuse_termination(self._task, results)
             self._observation = np.stack([row for row, *_ in results]).astype(np.float32)
             rewards = np.array([reward for _, reward, *_ in results], np.float32)
-            steps.append((action.astype(np.int16), rewards, self._observation))
+            steps.append((self._action.astype(np.int16), rewards, self._observation))
         return Segment(*(np.stack(column) for column in zip(*steps, strict=True)))
 
     def evaluate(self, weights: Weights, seed: int, first_episode: int, episodes: int) -> NDArray[np.float64]:
@@ -94,8 +97,8 @@ class Collector(Protocol):
 class InProcessCollector:
     """Steps the groups one after the other, in this process."""
 
-    def __init__(self, task: Task, envs: int, seed: int, width: int) -> None:
-        self._groups = [Group(task, number, seed, width) for number in range(groups_of(envs))]
+    def __init__(self, task: Task, envs: int, seed: int, width: int, repeat: int = 1) -> None:
+        self._groups = [Group(task, number, seed, width, repeat) for number in range(groups_of(envs))]
 
     def begin(self, round_: int) -> Callable[[], NDArray[np.float32]]:
         first = [group.begin(round_) for group in self._groups]

@@ -47,8 +47,8 @@ class DecQNConfig:
     width: int = 512
     learning_rate: float = 3e-4
     batch_size: int = 256
-    gamma: float = 0.99
-    n_step: int = 3
+    gamma: float = 0.99  # of a decision
+    n_step: int = 3  # decisions
     target_rate: float = 0.005
     steps_per_update: int = 4
     warmup_steps: int = 8_000
@@ -58,8 +58,7 @@ class DecQNConfig:
     evaluation_rounds: int = 2
     evaluation_episodes: int = 10
     normalize: bool = False  # observations, by the mean and standard deviation of those so far
-    priority_exponent: float = 0.0  # of prioritised replay (arXiv 1511.05952); 0: every step is drawn alike
-    importance_exponent: float = 0.4  # of the weights that correct for it
+    action_repeat: int = 1  # steps that a decision of the training holds for; evaluations decide at every step
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
     anneal_steps: int = 0  # over which they do; 0: they don't
     bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
@@ -171,8 +170,8 @@ class DecQN:
         losses: list[Tensor] = []
         for index in range(self._episode_steps):
             policy.epsilon = self._epsilon(index)
-            observation = replay.observations[(replay.rounds - 1) % len(replay.rewards), index]
-            action = policy.act(observation, generator.random((config.envs, policy.draws)))
+            if index % config.action_repeat == 0:
+                action = policy.act(replay.newest[index], generator.random((config.envs, policy.draws)))
             results = [env.step(row) for env, row in zip(self._envs, action, strict=True)]
             refuse_termination(self.task, results)
             replay.append(
@@ -241,36 +240,26 @@ class DecQN:
         Their batches are drawn and sent to the device together.
         """
         config = self.config
-        rows = count * config.batch_size
-        if config.priority_exponent:
-            drawn, weight = replay.draw_prioritized(generator, rows, config.importance_exponent)
-        else:
-            drawn, weight = replay.draw(generator, rows), np.ones(rows, np.float32)
-        arrays = (*replay.transitions(drawn, config.n_step, config.gamma), weight)
+        repeat = config.action_repeat
+        drawn = replay.draw(generator, count * config.batch_size, repeat)
+        arrays = replay.transitions(drawn, config.n_step * repeat, config.gamma ** (1 / repeat))
         batches = [torch.from_numpy(array).to(self._device).split(config.batch_size) for array in arrays]
-        losses, errors = zip(*(self._update(*batch) for batch in zip(*batches, strict=True)), strict=True)
-        if config.priority_exponent:
-            replay.prioritize(drawn, torch.cat(errors).cpu().numpy(), config.priority_exponent)
-        return list(losses)
+        return [self._update(*batch) for batch in zip(*batches, strict=True)]
 
-    def _update(
-        self, observation: Tensor, action: Tensor, returns: Tensor, discount: Tensor, then: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One step; the loss and the temporal-difference errors (B,) before it."""
+    def _update(self, observation: Tensor, action: Tensor, returns: Tensor, discount: Tensor, then: Tensor) -> Tensor:
         config = self.config
         with torch.autocast(self._device.type, torch.bfloat16, enabled=config.bfloat16):
             with torch.no_grad():
                 best = self.network(then).argmax(-1, keepdim=True)  # (B, N, 1)
                 value = self.target(then).gather(-1, best).mean((1, 2))
             predicted = self.network(observation).gather(-1, action[..., None]).mean((1, 2))
-        target = returns + discount * value
-        loss = (weight * smooth_l1_loss(predicted, target, reduction="none")).mean()
+        loss = smooth_l1_loss(predicted, returns + discount * value)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(self.target.parameters()), list(self.network.parameters()), config.target_rate)
-        return loss.detach(), (target - predicted).detach()
+        return loss.detach()
 
     def _evaluate(self, loss: float, epsilon: float) -> Evaluation:
         returns = self._play(10_000 + self.round, self.config.evaluation_episodes)
@@ -331,11 +320,6 @@ class DecQN:
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"target.{key}": value for key, value in self.target.state_dict().items()}
         tensors |= optimizer_tensors(self._optimizer, "optimizer.")
-        if self.config.priority_exponent:
-            tensors |= {
-                "replay.priorities": torch.from_numpy(self._replay.priorities),
-                "replay.highest": torch.tensor(float(self._replay.highest)),
-            }
         self._checkpoints.write(self.round, self.seconds, tensors, self._replay)
 
     def _restore(self) -> None:
@@ -347,9 +331,6 @@ class DecQN:
         for prefix, module in (("network.", self.network), ("target.", self.target)):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         load_optimizer_tensors(self._optimizer, tensors, "optimizer.")
-        if self.config.priority_exponent:
-            self._replay.priorities[:] = tensors["replay.priorities"].numpy()
-            self._replay.highest = np.float32(tensors["replay.highest"])
         curve = self.folder / "curve.jsonl"  # points after the checkpoint are made again
         if curve.exists():
             kept = [line for line in curve.read_text().splitlines() if json.loads(line)["step"] <= self.step]

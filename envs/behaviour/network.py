@@ -59,8 +59,10 @@ class DecoupledQ(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         scaled = (observation - self.center) / self.scale
-        utilities: Tensor = self.body(scaled).unflatten(-1, (len(self.nvec), -1))  # (B, N C) -> (B, N, C)
-        return utilities.float().masked_fill(self.missing, -torch.inf)
+        features = self.body[:-1](scaled)
+        with torch.autocast(features.device.type, enabled=False):  # choices differ by less than bfloat16 resolves
+            utilities: Tensor = self.body[-1](features.float())
+        return utilities.unflatten(-1, (len(self.nvec), -1)).masked_fill(self.missing, -torch.inf)  # (B, N, C)
 
 
 def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: str, *_: object) -> None:

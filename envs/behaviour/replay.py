@@ -5,9 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_SMALLEST_PRIORITY = 1e-4
-"""Added to every error, so that no step is never drawn again."""
-
 
 class Drawn(NamedTuple):
     """Where B steps lie in the memory."""
@@ -21,17 +18,12 @@ class RoundReplay:
     """The last ``capacity`` rounds of E episodes of T steps, sampled as n-step transitions.
 
     The tasks never terminate: each of a round's episodes has exactly T steps and bootstraps at its end.
-
-    Priorities are those of proportional prioritised replay (Schaul et al. 2016, arXiv 1511.05952): a step is drawn in
-    proportion to its last temporal-difference error to the power of an exponent, a new one as if it had the largest.
     """
 
     def __init__(self, capacity: int, envs: int, steps: int, observation_size: int, sub_actions: int) -> None:
         self.observations = np.zeros((capacity, steps + 1, envs, observation_size), np.float32)
         self.actions = np.zeros((capacity, steps, envs, sub_actions), np.int16)
         self.rewards = np.zeros((capacity, steps, envs), np.float32)
-        self.priorities = np.zeros((capacity, steps, envs), np.float32)  # to the power of the exponent; 0: no step
-        self.highest = np.float32(1.0)
         self.rounds = 0  # rounds begun so far; the last one may be under way
         self.filled = 0  # its steps so far
 
@@ -40,7 +32,6 @@ class RoundReplay:
         self.rounds += 1
         self.filled = 0
         self.observations[self._slot, 0] = observation
-        self.priorities[self._slot] = 0
 
     def append(
         self, action: NDArray[np.int64], reward: NDArray[np.float32], next_observation: NDArray[np.float32]
@@ -48,12 +39,11 @@ class RoundReplay:
         """One step of every environment: actions (E, N), rewards (E,), next observations (E, S)."""
         self.actions[self._slot, self.filled] = action
         self.rewards[self._slot, self.filled] = reward
-        self.priorities[self._slot, self.filled] = self.highest
         self.filled += 1
         self.observations[self._slot, self.filled] = next_observation
 
-    def draw(self, generator: np.random.Generator, batch: int) -> Drawn:
-        """Steps drawn uniformly."""
+    def draw(self, generator: np.random.Generator, batch: int, every: int = 1) -> Drawn:
+        """Steps drawn uniformly, of each episode only the first of ``every`` many."""
         capacity, steps, envs = self.rewards.shape
         whole = min(self.rounds, capacity) - 1  # finished rounds that are still held
         flat = generator.integers(whole * steps + self.filled, size=batch)
@@ -62,24 +52,7 @@ class RoundReplay:
         current = flat >= whole * steps
         slot = (self.rounds - 1 - np.where(current, 0, age + 1)) % capacity
         step = np.where(current, flat - whole * steps, step)
-        return Drawn(slot, step, generator.integers(envs, size=batch))
-
-    def draw_prioritized(
-        self, generator: np.random.Generator, batch: int, correction: float
-    ) -> tuple[Drawn, NDArray[np.float32]]:
-        """Steps drawn by their priorities, and the weights of their losses: (probability)^-correction, at most 1."""
-        held = self.priorities[: min(self.rounds, self.capacity)]
-        cumulative = np.cumsum(held, dtype=np.float64)
-        flat = np.searchsorted(cumulative, generator.random(batch) * cumulative[-1], side="right")
-        drawn = Drawn(*np.unravel_index(flat, held.shape))
-        weight = held[drawn] ** np.float32(-correction)
-        return drawn, weight / weight.max()
-
-    def prioritize(self, drawn: Drawn, errors: NDArray[np.float32], exponent: float) -> None:
-        """Take the errors (B,) that steps have now."""
-        priorities = (np.abs(errors) + _SMALLEST_PRIORITY) ** np.float32(exponent)
-        self.priorities[drawn] = priorities
-        self.highest = max(self.highest, priorities.max())
+        return Drawn(slot, step - step % every, generator.integers(envs, size=batch))
 
     def transitions(
         self, drawn: Drawn, n_step: int, gamma: float

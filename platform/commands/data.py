@@ -228,9 +228,13 @@ def train_behaviour(
         bool | None,
         typer.Option(help="Centre and scale the observations by those so far; done, or what the training has."),
     ] = None,
-    priority: Annotated[
+    action_repeat: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps that a decision of the training holds for; 1, or what the training has."),
+    ] = None,
+    epsilon: Annotated[
         float | None,
-        typer.Option(min=0, help="Exponent of prioritised replay, such as 0.6; none, or what the training has."),
+        typer.Option(min=0, max=1, help="Exploration of a sub-action in the end; 0.05, or what the training has."),
     ] = None,
     anneal: Annotated[
         int | None,
@@ -257,7 +261,13 @@ def train_behaviour(
     problem = get_task(task, bins)
     folder = storage / "behaviour" / problem.key / f"seed-{seed}"
     settings = settings_of(folder) or DecQNConfig(seed=seed, ahead=20, normalize=True)
-    named: dict[str, Any] = {"envs": envs, "ahead": ahead, "normalize": normalize, "priority_exponent": priority}
+    named: dict[str, Any] = {
+        "envs": envs,
+        "ahead": ahead,
+        "normalize": normalize,
+        "action_repeat": action_repeat,
+        "epsilon_final": epsilon,
+    }
     settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
     if anneal is not None:
         if anneal > steps:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spin_rl.envs.behaviour.collectors import InProcessCollector
+from spin_rl.envs.behaviour.collectors import InProcessCollector, weights_of
 from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
 from spin_rl.envs.behaviour.library import _as_medium, list_cards, load_policy, ship
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
-from spin_rl.envs.behaviour.replay import Drawn, RoundReplay
+from spin_rl.envs.behaviour.replay import RoundReplay
 from spin_rl.envs.errors import UserError
 from tests.toy import toy_task
 
@@ -60,25 +60,6 @@ def test_n_step_returns_are_those_of_a_plain_loop(held):
             seen.add(float(observation[row, 0]))
     kept = [key for key in lives if key // 1000 > held - 3]
     assert seen == set(kept)
-
-
-def test_steps_are_drawn_in_proportion_to_their_errors_power():
-    replay = RoundReplay(2, 1, 4, 1, 1)
-    for _ in range(3):  # the third takes the first one's place and is half done
-        replay.begin_round(np.zeros((1, 1), np.float32))
-        for _ in range(2 if replay.rounds == 3 else 4):
-            replay.append(np.zeros((1, 1)), np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
-    errors = np.array([0.0, -4.0, 9.0, 16.0], np.float32)
-    replay.prioritize(Drawn(np.ones(4, int), np.arange(4), np.zeros(4, int)), errors, exponent=0.5)
-    # The two steps of the third round are as they came: priority 1. No error at all leaves sqrt(1e-4).
-    expected = np.array([1, 1, 0, 0, 0.01, 2, 3, 4]) / 11.01
-    drawn, weight = replay.draw_prioritized(np.random.default_rng(0), 40_000, correction=0.5)
-    flat = drawn.slot * 4 + drawn.step
-    np.testing.assert_allclose(np.bincount(flat, minlength=8) / 40_000, expected, atol=0.01)
-    assert not np.isin(flat, [2, 3]).any()
-    np.testing.assert_allclose(weight, np.sqrt(expected[flat].min() / expected[flat]), rtol=1e-3)
-    replay.append(np.zeros((1, 1)), np.zeros(1, np.float32), np.zeros((1, 1), np.float32))
-    assert replay.priorities[0, 2, 0] == pytest.approx(4.0, rel=1e-4)  # a new step: as if its error were the largest
 
 
 def test_observations_are_scaled_by_all_that_came():
@@ -159,7 +140,7 @@ def in_process() -> InProcessCollector:
     return InProcessCollector(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width)
 
 
-@pytest.mark.parametrize("more", [{}, {"normalize": True}, {"priority_exponent": 0.6}])
+@pytest.mark.parametrize("more", [{}, {"normalize": True}, {"action_repeat": 2}])
 def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
     settings = replace(AHEAD, **more)
     train_ahead(tmp_path / "stopped", in_process(), until_round=3, settings=settings)
@@ -189,6 +170,33 @@ def test_both_networks_of_a_training_see_observations_scaled_by_all_rounds(tmp_p
     assert len(seen) == 3 * 21
     for network in (trainer.network, trainer.target):
         np.testing.assert_allclose(network.center, np.mean(seen, (0, 1)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_decision_holds_for_the_steps_of_the_action_repeat():
+    """Segments of odd length cut decisions in two; what is learnt from begins with a decision, and spans whole ones."""
+    collector = InProcessCollector(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width, 2)
+    collector.begin(0)()
+    weights = weights_of(DecoupledQ(3, (3, 2, 4), AHEAD.width))
+    actions = np.concatenate([collector.advance(weights, [1.0] * steps)().actions for steps in (7, 7, 6)])
+    np.testing.assert_array_equal(actions[0::2], actions[1::2])
+    assert (actions[1:-1:2] != actions[2::2]).any((1, 2)).all()
+    replay = RoundReplay(2, 2, 6, 1, 1)
+    for held in (6, 3):
+        replay.begin_round(np.zeros((2, 1), np.float32))
+        for _ in range(held):
+            replay.append(np.zeros((2, 1)), np.zeros(2, np.float32), np.zeros((2, 1), np.float32))
+    drawn = replay.draw(np.random.default_rng(0), 500, every=2)
+    assert {*zip(drawn.slot.tolist(), drawn.step.tolist(), strict=True)} == {(0, 0), (0, 2), (0, 4), (1, 0), (1, 2)}
+
+
+def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
+    torch.manual_seed(0)
+    network = DecoupledQ(3, (3, 2), 8)
+    last = network.body[-1]
+    torch.nn.init.zeros_(last.weight)
+    last.bias.data = torch.tensor([5.0, 5.001, 5.002, 5.0, 5.001, 0.0])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(torch.randn(4, 3)).argmax(-1).tolist() == [[2, 1]] * 4
 
 
 def test_every_environment_of_every_round_has_an_episode_of_its_own():
