@@ -67,6 +67,8 @@ class DecQNConfig:
 _ANNEALED = 0.1
 _LATER = {"anneal_from", "anneal_steps"}
 """Settings that say nothing of the steps before ``anneal_from``: until then they may be given anew."""
+_ASIDE = {"evaluation_rounds", "evaluation_episodes"}
+"""Settings that the weights do not depend on: they may be given anew at any time."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ class DecQN:
         """
         Args:
             task: the problem.
-            config: a training that is there already has to have the same one, but for an annealing that it has not
-                come to.
+            config: a training that is there already has to have the same one, but for how it is evaluated, and for
+                an annealing that it has not come to.
             folder: where it lies.
             collector: steps the environments; needed where ``config.ahead`` is not 0.
             device: where the learner works. Another one rounds differently.
@@ -298,7 +300,7 @@ class DecQN:
         path = self.folder / "config.json"
         settings = {"task": self.task.name, "bins": self.task.bins, **asdict(self.config)}
         found = asdict(DecQNConfig()) | json.loads(path.read_text()) if path.exists() else settings
-        differing = {key for key in settings if found.get(key) != settings[key]}
+        differing = {key for key in settings if found.get(key) != settings[key]} - _ASIDE
         if differing and differing <= _LATER:
             made = self._checkpoints.round() * self.config.envs * self._episode_steps
             for which in (found, settings):

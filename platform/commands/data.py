@@ -242,6 +242,10 @@ def train_behaviour(
             min=1, help="Last steps, over which learning rate and exploration fall to a tenth. May be said later."
         ),
     ] = None,
+    evaluation_rounds: Annotated[
+        int | None,
+        typer.Option(min=1, help="Episodes of every environment between evaluations; 2, or what the training has."),
+    ] = None,
     actors: Annotated[
         int | None,
         typer.Option(min=0, help="Ray actors that step them; 0: this process. All CPUs but the learner's by default."),
@@ -251,7 +255,7 @@ def train_behaviour(
 ) -> None:
     """Train a behaviour policy with online DecQN. A training that is there goes on from its checkpoint.
 
-    Its bits depend on all options but --actors and --storage.
+    Its bits depend on all options but --evaluation-rounds, --actors and --storage.
     """
     from spin_rl.envs import UserError, get_task
     from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
@@ -267,6 +271,7 @@ def train_behaviour(
         "normalize": normalize,
         "action_repeat": action_repeat,
         "epsilon_final": epsilon,
+        "evaluation_rounds": evaluation_rounds,
     }
     settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
     if anneal is not None:

@@ -245,7 +245,20 @@ def test_actors_have_nothing_to_do_in_a_training_that_steps_nothing_ahead():
 def test_a_training_with_other_settings_is_not_gone_on_with(tmp_path):
     train(tmp_path, 40)
     with pytest.raises(UserError, match=r"other settings.*width"):
-        DecQN(TASK, DecQNConfig(**{**asdict(TINY), "width": 9}), tmp_path)
+        DecQN(TASK, replace(TINY, width=9), tmp_path)
+
+
+def test_how_often_a_training_is_evaluated_does_not_change_it(tmp_path):
+    train(tmp_path / "often", 240)
+    torch.set_num_threads(1)
+    list(DecQN(TASK, TINY, tmp_path / "seldom").train(80))
+    list(DecQN(TASK, replace(TINY, evaluation_rounds=2), tmp_path / "seldom").train(240))
+    often, seldom = (
+        {path.name: path for path in (tmp_path / name / "snapshots").iterdir()} for name in ("often", "seldom")
+    )
+    assert [int(name.split(".")[0]) for name in sorted(seldom)] == [40, 80, 160, 240]
+    for name, path in seldom.items():
+        assert path.read_bytes() == often[name].read_bytes()
 
 
 def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_path):
