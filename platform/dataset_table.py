@@ -12,6 +12,7 @@ from spin_rl.envs import Task, UserError, nvec_of, tasks
 from spin_rl.envs.behaviour.library import PolicyCard, list_cards
 from spin_rl.envs.catalogue import is_of_a_family
 from spin_rl.platform.datasets import DatasetMetadata
+from spin_rl.platform.datasets.metadata import Behaviour
 
 POLICIES, DATASETS = "policies", "datasets"
 
@@ -39,7 +40,7 @@ def datasets_table(found: Iterable[DatasetMetadata], page: str) -> str:
     rows = {cells[0]: cells for cells in _cells(_between(page, DATASETS))[2:]}
     for metadata in found:
         returns = metadata.returns
-        parts = "; ".join(f"{b.name} {b.return_mean:.1f} ± {b.return_std:.1f}" for b in metadata.behaviours)
+        parts = "; ".join(f"{_level(b)} {b.return_mean:.1f} ± {b.return_std:.1f}" for b in metadata.behaviours)
         rows[f"{metadata.key}, size {metadata.requested_size}, seed {metadata.seed}"] = [
             f"{metadata.key}, size {metadata.requested_size}, seed {metadata.seed}",
             f"{metadata.transitions:,}",
@@ -64,6 +65,12 @@ def with_table(page: str, name: str, table: str) -> str:
     _between(page, name)
     begin, end = _marks(name)
     return page[: page.index(begin) + len(begin)] + "\n" + table + page[page.index(end) :]
+
+
+def _level(behaviour: Behaviour) -> str:
+    """The level, with what its policy says where it is less than that."""
+    _, _, less = behaviour.policy.partition("; ")
+    return f"{behaviour.name}, {less}:" if less else behaviour.name
 
 
 def _row(task: Task, cards: dict[tuple[str, int, str], PolicyCard]) -> list[str]:

@@ -1,5 +1,6 @@
 """The tables of docs/datasets.md."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ def test_datasets_found_replace_their_rows_and_others_keep_theirs(small_data):
     (row,) = [line for line in once.splitlines() if metadata.digest in line]
     assert f"| {metadata.returns.mean:.1f} ± {metadata.returns.std:.1f} |" in row
     assert "medium 3" in row
+    low = replace(metadata.behaviours[-1], name="expert", policy="DecQN of 9 steps, seed 0; best reached (8%)")
+    row = datasets_table([replace(metadata, behaviours=(*metadata.behaviours[:-1], low))], once)
+    assert f"; expert, best reached (8%): {low.return_mean:.1f} ±" in row
 
 
 def _page_with(name: str) -> str:
