@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
+from spin_rl.envs.behaviour.network import EpsilonGreedy, QNetwork, q_network
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
@@ -36,11 +36,11 @@ class Segment(NamedTuple):
 class Group:
     """``GROUP`` environments of a task, and the policy that acts in them."""
 
-    def __init__(self, task: Task, number: int, seed: int, width: int, repeat: int = 1) -> None:
+    def __init__(self, task: Task, number: int, seed: int, width: int, repeat: int = 1, members: int = 1) -> None:
         self._task, self._number, self._seed, self._repeat = task, number, seed, repeat
         self._envs = [task.make() for _ in range(GROUP)]
         space: Any = self._envs[0].observation_space
-        self._network = DecoupledQ(int(space.shape[0]), nvec_of(self._envs[0]), width)
+        self._network = q_network(int(space.shape[0]), nvec_of(self._envs[0]), width, members)
 
     def begin(self, round_: int) -> NDArray[np.float32]:
         """Reset for a round; the observations (GROUP, S)."""
@@ -97,8 +97,8 @@ class Collector(Protocol):
 class InProcessCollector:
     """Steps the groups one after the other, in this process."""
 
-    def __init__(self, task: Task, envs: int, seed: int, width: int, repeat: int = 1) -> None:
-        self._groups = [Group(task, number, seed, width, repeat) for number in range(groups_of(envs))]
+    def __init__(self, task: Task, envs: int, seed: int, width: int, repeat: int = 1, members: int = 1) -> None:
+        self._groups = [Group(task, number, seed, width, repeat, members) for number in range(groups_of(envs))]
 
     def begin(self, round_: int) -> Callable[[], NDArray[np.float32]]:
         first = [group.begin(round_) for group in self._groups]
@@ -129,12 +129,12 @@ def join_segments(parts: Sequence[Segment]) -> Segment:
     return Segment(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True)))
 
 
-def weights_of(network: DecoupledQ) -> Weights:
+def weights_of(network: QNetwork) -> Weights:
     """A copy of a network's parameters, to be sent around."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
 
 
-def set_weights(network: DecoupledQ, weights: Weights) -> None:
+def set_weights(network: QNetwork, weights: Weights) -> None:
     """Give a network the parameters that ``weights_of`` copied."""
     with torch.no_grad():
         for name, tensor in network.state_dict().items():

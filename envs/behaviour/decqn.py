@@ -29,7 +29,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from spin_rl.envs.behaviour.checkpoint import Checkpoints
 from spin_rl.envs.behaviour.collectors import Collector, Segment, refuse_termination, weights_of
-from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
+from spin_rl.envs.behaviour.network import EpsilonGreedy, q_network
 from spin_rl.envs.behaviour.replay import RoundReplay
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
@@ -58,6 +58,7 @@ class DecQNConfig:
     evaluation_rounds: int = 2
     evaluation_episodes: int = 10
     normalize: bool = False  # observations, by the mean and standard deviation of those so far
+    members: int = 1  # networks; the smallest of their values is the target
     action_repeat: int = 1  # steps that a decision of the training holds for; evaluations decide at every step
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
     anneal_steps: int = 0  # over which they do; 0: they don't
@@ -111,8 +112,8 @@ class DecQN:
         space: Any = self._envs[0].observation_space
         self._observation_size = int(space.shape[0])
         torch.manual_seed(config.seed)
-        self.network = DecoupledQ(self._observation_size, self._nvec, config.width).to(self._device)
-        self.target = DecoupledQ(self._observation_size, self._nvec, config.width).to(self._device)
+        self.network = q_network(self._observation_size, self._nvec, config.width, config.members).to(self._device)
+        self.target = q_network(self._observation_size, self._nvec, config.width, config.members).to(self._device)
         self.target.load_state_dict(self.network.state_dict())
         self._optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
         self._episode_steps = self._steps_of_an_episode()
@@ -253,9 +254,9 @@ class DecQN:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=config.bfloat16):
             with torch.no_grad():
                 best = self.network(then).argmax(-1, keepdim=True)  # (B, N, 1)
-                value = self.target(then).gather(-1, best).mean((1, 2))
-            predicted = self.network(observation).gather(-1, action[..., None]).mean((1, 2))
-        loss = smooth_l1_loss(predicted, returns + discount * value)
+                value = _values(self.target.each(then), best).amin(0)
+            predicted = _values(self.network.each(observation), action[..., None])
+        loss = smooth_l1_loss(predicted, (returns + discount * value).expand_as(predicted))
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -337,6 +338,11 @@ class DecQN:
         if curve.exists():
             kept = [line for line in curve.read_text().splitlines() if json.loads(line)["step"] <= self.step]
             curve.write_text("".join(line + "\n" for line in kept))
+
+
+def _values(utilities: Tensor, action: Tensor) -> Tensor:
+    """Members' values (K, B) of the actions (B, N, 1), of utilities (K, B, N, C)."""
+    return utilities.gather(-1, action.expand(len(utilities), *action.shape)).mean((2, 3))
 
 
 def settings_of(folder: Path) -> DecQNConfig | None:

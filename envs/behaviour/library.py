@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load, load_file, save
 
-from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
+from spin_rl.envs.behaviour.network import EpsilonGreedy, QNetwork, q_network
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
@@ -85,7 +85,7 @@ def load_policy(task: Task, level: str, folder: Path | None = None) -> tuple[Eps
     content = weights.read_bytes()
     if hashlib.sha256(content).hexdigest() != card.digest:
         raise UserError(f"{weights} is not the file that its card {card_path.name} describes; restore both.")
-    network = _network(task, card.settings["width"])
+    network = _network(task, card.settings)
     network.load_state_dict(load(content))
     return EpsilonGreedy(network), card
 
@@ -128,7 +128,7 @@ def ship(
     curve = {int(p["step"]): (float(p["return_mean"]), float(p["return_std"])) for p in map(json.loads, lines)}
 
     def measure(step: int, seed: int) -> tuple[float, float]:
-        network = _network(task, settings["width"])
+        network = _network(task, settings)
         network.load_state_dict(load_file(_snapshot(training, step)))
         result = rollout(task.make, EpsilonGreedy(network), episodes=episodes, seed=seed)
         mean, std = float(result.returns.mean()), float(result.returns.std())
@@ -187,11 +187,11 @@ def _as_expert(mean: float, _std: float, _task: Task) -> tuple[bool, float]:
 _FITNESS: dict[str, Callable[[float, float, Task], tuple[bool, float]]] = {"medium": _as_medium, "expert": _as_expert}
 
 
-def _network(task: Task, width: int) -> DecoupledQ:
+def _network(task: Task, settings: dict[str, Any]) -> QNetwork:
     env = task.make()
     try:
         space: Any = env.observation_space
-        return DecoupledQ(int(np.prod(space.shape)), nvec_of(env), width)
+        return q_network(int(np.prod(space.shape)), nvec_of(env), settings["width"], settings.get("members", 1))
     finally:
         env.close()
 

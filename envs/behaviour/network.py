@@ -64,6 +64,46 @@ class DecoupledQ(nn.Module):
             utilities: Tensor = self.body[-1](features.float())
         return utilities.unflatten(-1, (len(self.nvec), -1)).masked_fill(self.missing, -torch.inf)  # (B, N, C)
 
+    def each(self, observation: Tensor) -> Tensor:
+        """The same as the only member of an ensemble: (1, B, N, C)."""
+        return self(observation)[None]
+
+
+class Ensemble(nn.Module):
+    """Networks that learn beside each other; what acts is the mean of their utilities.
+
+    The smallest of their values as a target (clipped double Q-learning, Fujimoto et al. 2018, arXiv 1802.09477)
+    counters overestimation; that acting and choosing go by the mean counters variance (Ireland and Montana 2024, arXiv
+    2401.08850).
+    """
+
+    def __init__(self, observation_size: int, nvec: Sequence[int], width: int, members: int) -> None:
+        super().__init__()
+        self.nvec = tuple(nvec)
+        self.members = nn.ModuleList(DecoupledQ(observation_size, nvec, width) for _ in range(members))
+
+    def track(self, observations: Tensor, batches: int) -> None:
+        """Each member's."""
+        for member in self.members:
+            member.track(observations, batches)  # type: ignore[operator]
+
+    def each(self, observation: Tensor) -> Tensor:
+        """Every member's utilities (K, B, N, C)."""
+        return torch.stack([member(observation) for member in self.members])
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.each(observation).mean(0)
+
+
+QNetwork = DecoupledQ | Ensemble
+
+
+def q_network(observation_size: int, nvec: Sequence[int], width: int, members: int = 1) -> QNetwork:
+    """One network, or several."""
+    if members == 1:
+        return DecoupledQ(observation_size, nvec, width)
+    return Ensemble(observation_size, nvec, width, members)
+
 
 def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: str, *_: object) -> None:
     """Weights saved before networks scaled their observations say nothing on it."""
@@ -74,7 +114,7 @@ def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: s
 class EpsilonGreedy:
     """Each sub-action is the greedy one, or with probability ``epsilon`` a uniformly drawn one."""
 
-    def __init__(self, network: DecoupledQ, epsilon: float = 0.0) -> None:
+    def __init__(self, network: QNetwork, epsilon: float = 0.0) -> None:
         self.network = network
         self.epsilon = epsilon
         self._nvec = np.array(network.nvec)
@@ -85,7 +125,7 @@ class EpsilonGreedy:
 
     def act(self, observation: NDArray[np.float32], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
         with torch.inference_mode():
-            there = torch.from_numpy(observation).to(self.network.missing.device)
+            there = torch.from_numpy(observation).to(next(self.network.parameters()).device)
             greedy: NDArray[np.int64] = self.network(there).argmax(-1).cpu().numpy()
         if self.epsilon == 0:
             return greedy

@@ -228,6 +228,13 @@ def train_behaviour(
         bool | None,
         typer.Option(help="Centre and scale the observations by those so far; done, or what the training has."),
     ] = None,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Networks, of whose values the smallest is learnt from; 1, 2 for many sub-actions, or as it has.",
+        ),
+    ] = None,
     action_repeat: Annotated[
         int | None,
         typer.Option(min=1, help="Steps that a decision of the training holds for; 1, or what the training has."),
@@ -269,6 +276,7 @@ def train_behaviour(
         "envs": envs,
         "ahead": ahead,
         "normalize": normalize,
+        "members": members,
         "action_repeat": action_repeat,
         "epsilon_final": epsilon,
         "evaluation_rounds": evaluation_rounds,

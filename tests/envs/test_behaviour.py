@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.nn.functional import smooth_l1_loss
 
 from spin_rl.envs.behaviour.collectors import InProcessCollector, weights_of
 from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
@@ -136,17 +137,18 @@ def train_ahead(
             break
 
 
-def in_process() -> InProcessCollector:
-    return InProcessCollector(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width)
+def in_process(settings: DecQNConfig = AHEAD) -> InProcessCollector:
+    of = settings
+    return InProcessCollector(TASK, of.envs, of.seed, of.width, of.action_repeat, of.members)
 
 
-@pytest.mark.parametrize("more", [{}, {"normalize": True}, {"action_repeat": 2}])
+@pytest.mark.parametrize("more", [{}, {"normalize": True, "members": 2}, {"action_repeat": 2}])
 def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
     settings = replace(AHEAD, **more)
-    train_ahead(tmp_path / "stopped", in_process(), until_round=3, settings=settings)
+    train_ahead(tmp_path / "stopped", in_process(settings), until_round=3, settings=settings)
     assert json.loads((tmp_path / "stopped/checkpoint/progress.json").read_text())["round"] == 2
-    train_ahead(tmp_path / "stopped", in_process(), settings=settings)
-    train_ahead(tmp_path / "straight", in_process(), settings=settings)
+    train_ahead(tmp_path / "stopped", in_process(settings), settings=settings)
+    train_ahead(tmp_path / "straight", in_process(settings), settings=settings)
     same_training(tmp_path / "straight", tmp_path / "stopped", 5)
 
 
@@ -199,6 +201,29 @@ def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
         assert network(torch.randn(4, 3)).argmax(-1).tolist() == [[2, 1]] * 4
 
 
+def test_an_ensemble_acts_by_its_mean_and_learns_from_its_smallest_value(tmp_path):
+    trainer = DecQN(TASK, replace(TINY, members=2, learning_rate=0.0), tmp_path)
+    torch.manual_seed(0)
+    observation, then, returns = torch.randn(64, 3), torch.randn(64, 3), torch.randn(64)
+    action, discount = torch.randint(2, (64, 3)), torch.rand(64)
+
+    def values(network, at, taken):
+        rows = torch.arange(64)[:, None]
+        return [member(at)[rows, torch.arange(3), taken].mean(1) for member in network.members]
+
+    with torch.no_grad():
+        best = sum(member(then) for member in trainer.network.members).argmax(-1)
+        one, other = values(trainer.target, then, best)
+        assert (one < other).any()
+        assert (other < one).any()
+        target = returns + discount * torch.minimum(one, other)
+        losses = [smooth_l1_loss(value, target) for value in values(trainer.network, observation, action)]
+    expected = sum(losses) / 2
+    torch.testing.assert_close(trainer._update(observation, action, returns, discount, then), expected)
+    acted = EpsilonGreedy(trainer.network).act(then.numpy(), np.empty((64, 0)))
+    np.testing.assert_array_equal(acted, best)
+
+
 def test_every_environment_of_every_round_has_an_episode_of_its_own():
     starts = np.concatenate([in_process().begin(round_)() for round_ in (0, 1, 0)])
     assert len(np.unique(starts, axis=0)) == 8
@@ -227,9 +252,10 @@ def test_a_collector_acts_by_weights_that_are_one_segment_old(tmp_path):
 def test_any_number_of_actors_gives_the_same_bits(tmp_path):
     from spin_rl.platform.behaviour_actors import open_collector
 
-    train_ahead(tmp_path / "here", in_process())
-    with open_collector(TASK, AHEAD, 2) as collector:
-        train_ahead(tmp_path / "there", collector)
+    settings = replace(AHEAD, normalize=True, members=2, action_repeat=2)
+    train_ahead(tmp_path / "here", in_process(settings), settings=settings)
+    with open_collector(TASK, settings, 2) as collector:
+        train_ahead(tmp_path / "there", collector, settings=settings)
     same_training(tmp_path / "here", tmp_path / "there", 5)
 
 
