@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from spin_rl.envs.behaviour.collectors import (
     EVALUATED,
+    Collection,
     Collector,
     Group,
     InProcessCollector,
     Segment,
     Weights,
-    groups_of,
     join_segments,
 )
 from spin_rl.envs.behaviour.decqn import DecQNConfig
@@ -27,11 +27,11 @@ from spin_rl.platform.ray_session import ray_session
 class _Stepper:
     """Holds some of the groups; one Ray actor of one CPU."""
 
-    def __init__(self, task: Task, numbers: Sequence[int], seed: int, width: int, repeat: int, members: int) -> None:
+    def __init__(self, task: Task, numbers: Sequence[int], collection: Collection) -> None:
         import torch
 
         torch.set_num_threads(1)  # rounding depends on it
-        self._groups = [Group(task, number, seed, width, repeat, members) for number in numbers]
+        self._groups = [Group(task, number, collection) for number in numbers]
 
     def begin(self, round_: int) -> list[NDArray[np.float32]]:
         return [group.begin(round_) for group in self._groups]
@@ -49,12 +49,12 @@ class RayCollector:
     Ray has to be there: see ``ray_session``. The bits are those of ``InProcessCollector``.
     """
 
-    def __init__(self, task: Task, envs: int, seed: int, width: int, repeat: int, members: int, actors: int) -> None:
+    def __init__(self, task: Task, collection: Collection, actors: int) -> None:
         import ray
 
         stepper: Any = ray.remote(num_cpus=1)(_Stepper)
-        runs = np.array_split(np.arange(groups_of(envs)), min(actors, groups_of(envs)))
-        self._actors = [stepper.remote(task, run.tolist(), seed, width, repeat, members) for run in runs]
+        runs = np.array_split(np.arange(collection.groups), min(actors, collection.groups))
+        self._actors = [stepper.remote(task, run.tolist(), collection) for run in runs]
 
     def begin(self, round_: int) -> Callable[[], NDArray[np.float32]]:
         waiting = [actor.begin.remote(round_) for actor in self._actors]
@@ -112,12 +112,10 @@ def open_collector(task: Task, config: DecQNConfig, actors: int | None) -> Itera
     if actors is None:
         actors = 0 if cpus <= 2 and "RAY_ADDRESS" not in os.environ else max(1, cpus - 1)
     if actors == 0:
-        yield InProcessCollector(task, config.envs, config.seed, config.width, config.action_repeat, config.members)
+        yield InProcessCollector(task, config.collection)
         return
     with ray_session(max(cpus, actors)):
-        collector = RayCollector(
-            task, config.envs, config.seed, config.width, config.action_repeat, config.members, actors
-        )
+        collector = RayCollector(task, config.collection, actors)
         try:
             yield collector
         finally:

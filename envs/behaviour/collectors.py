@@ -5,13 +5,14 @@ function of (seed, round, number of the group, weights it was given): any number
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spin_rl.envs.behaviour.network import EpsilonGreedy, QNetwork, q_network
+from spin_rl.envs.behaviour.network import Architecture, EpsilonGreedy, QNetwork, q_network
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
@@ -33,18 +34,50 @@ class Segment(NamedTuple):
     observations: NDArray[np.float32]  # (L, E, S), after each step
 
 
+@dataclass(frozen=True)
+class Collection:
+    """How a training's environments are stepped."""
+
+    seed: int
+    envs: int
+    architecture: Architecture
+    repeat: int = 1  # steps that a decision holds for
+    spread: float = 0.0  # of the groups' epsilons: the last group's is epsilon to the power 1 - spread
+
+    @property
+    def groups(self) -> int:
+        """Into how many groups the environments go.
+
+        Raises:
+            UserError: they fill no groups.
+        """
+        if self.envs < 1 or self.envs % GROUP:
+            raise UserError(
+                f"A training steps its environments in groups of {GROUP}: --envs {self.envs} is no multiple of it."
+            )
+        return self.envs // GROUP
+
+    def epsilon(self, group: int, epsilon: float) -> float:
+        """That of a group: the first one's is ``epsilon``, and each other's greater than the one before it.
+
+        Those who hardly explore see where a good policy leads to, the others what else could be done there (Horgan et
+        al. 2018, arXiv 1803.00933).
+        """
+        return float(epsilon ** (1.0 - self.spread * group / max(1, self.groups - 1)))
+
+
 class Group:
     """``GROUP`` environments of a task, and the policy that acts in them."""
 
-    def __init__(self, task: Task, number: int, seed: int, width: int, repeat: int = 1, members: int = 1) -> None:
-        self._task, self._number, self._seed, self._repeat = task, number, seed, repeat
+    def __init__(self, task: Task, number: int, collection: Collection) -> None:
+        self._task, self._number, self._collection = task, number, collection
         self._envs = [task.make() for _ in range(GROUP)]
         space: Any = self._envs[0].observation_space
-        self._network = q_network(int(space.shape[0]), nvec_of(self._envs[0]), width, members)
+        self._network = q_network(int(space.shape[0]), nvec_of(self._envs[0]), collection.architecture)
 
     def begin(self, round_: int) -> NDArray[np.float32]:
         """Reset for a round; the observations (GROUP, S)."""
-        self._generator = np.random.default_rng((self._seed, round_, 1 + self._number))
+        self._generator = np.random.default_rng((self._collection.seed, round_, 1 + self._number))
         seeds = self._generator.integers(2**31, size=GROUP)
         first = [env.reset(seed=int(seed))[0] for env, seed in zip(self._envs, seeds, strict=True)]
         self._observation = np.stack(first).astype(np.float32)
@@ -60,8 +93,8 @@ class Group:
         set_weights(self._network, weights)
         steps = []
         for epsilon in epsilons:
-            policy = EpsilonGreedy(self._network, epsilon)
-            if self._made % self._repeat == 0:
+            policy = EpsilonGreedy(self._network, self._collection.epsilon(self._number, epsilon))
+            if self._made % self._collection.repeat == 0:
                 self._action = policy.act(self._observation, self._generator.random((GROUP, policy.draws)))
             self._made += 1
             results = [env.step(row) for env, row in zip(self._envs, self._action, strict=True)]
@@ -97,8 +130,8 @@ class Collector(Protocol):
 class InProcessCollector:
     """Steps the groups one after the other, in this process."""
 
-    def __init__(self, task: Task, envs: int, seed: int, width: int, repeat: int = 1, members: int = 1) -> None:
-        self._groups = [Group(task, number, seed, width, repeat, members) for number in range(groups_of(envs))]
+    def __init__(self, task: Task, collection: Collection) -> None:
+        self._groups = [Group(task, number, collection) for number in range(collection.groups)]
 
     def begin(self, round_: int) -> Callable[[], NDArray[np.float32]]:
         first = [group.begin(round_) for group in self._groups]
@@ -111,17 +144,6 @@ class InProcessCollector:
     def evaluate(self, weights: Weights, seed: int, episodes: int) -> Callable[[], NDArray[np.float64]]:
         returns = self._groups[0].evaluate(weights, seed, 0, episodes)
         return lambda: returns
-
-
-def groups_of(envs: int) -> int:
-    """Into how many groups so many environments go.
-
-    Raises:
-        UserError: they fill no groups.
-    """
-    if envs < 1 or envs % GROUP:
-        raise UserError(f"A training steps its environments in groups of {GROUP}: --envs {envs} is no multiple of it.")
-    return envs // GROUP
 
 
 def join_segments(parts: Sequence[Segment]) -> Segment:

@@ -14,6 +14,7 @@ What is computed does not depend on how many processes the collector has, nor on
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -28,8 +29,8 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from spin_rl.envs.behaviour.checkpoint import Checkpoints
-from spin_rl.envs.behaviour.collectors import Collector, Segment, refuse_termination, weights_of
-from spin_rl.envs.behaviour.network import EpsilonGreedy, q_network
+from spin_rl.envs.behaviour.collectors import Collection, Collector, Segment, refuse_termination, weights_of
+from spin_rl.envs.behaviour.network import Architecture, EpsilonGreedy, q_network
 from spin_rl.envs.behaviour.replay import RoundReplay
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
@@ -53,16 +54,30 @@ class DecQNConfig:
     steps_per_update: int = 4
     warmup_steps: int = 8_000
     epsilon_final: float = 0.05
+    epsilon_most: float = 0.0  # final value of the environments that explore most, others between; 0: all alike
     epsilon_steps: int = 64_000  # over which epsilon falls from 1 to its final value
     capacity: int = 1_000_000  # environment steps held in the replay memory
     evaluation_rounds: int = 2
     evaluation_episodes: int = 10
     normalize: bool = False  # observations, by the mean and standard deviation of those so far
+    symlog: bool = False  # of the observations, before that
+    dueling: float = 0.0  # scale of the advantages, which are learnt apart from the state's value; 0: they are not
     members: int = 1  # networks; the smallest of their values is the target
     action_repeat: int = 1  # steps that a decision of the training holds for; evaluations decide at every step
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
     anneal_steps: int = 0  # over which they do; 0: they don't
     bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the networks."""
+        return Architecture(self.width, self.members, self.symlog, self.dueling)
+
+    @property
+    def collection(self) -> Collection:
+        """How a collector steps the environments."""
+        spread = 1.0 - math.log(self.epsilon_most) / math.log(self.epsilon_final) if self.epsilon_most else 0.0
+        return Collection(self.seed, self.envs, self.architecture, self.action_repeat, spread)
 
 
 _ANNEALED = 0.1
@@ -112,8 +127,8 @@ class DecQN:
         space: Any = self._envs[0].observation_space
         self._observation_size = int(space.shape[0])
         torch.manual_seed(config.seed)
-        self.network = q_network(self._observation_size, self._nvec, config.width, config.members).to(self._device)
-        self.target = q_network(self._observation_size, self._nvec, config.width, config.members).to(self._device)
+        self.network = q_network(self._observation_size, self._nvec, config.architecture).to(self._device)
+        self.target = q_network(self._observation_size, self._nvec, config.architecture).to(self._device)
         self.target.load_state_dict(self.network.state_dict())
         self._optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
         self._episode_steps = self._steps_of_an_episode()
@@ -298,6 +313,12 @@ class DecQN:
         return steps
 
     def _check_settings(self) -> None:
+        config = self.config
+        if config.epsilon_most and not (config.ahead and 0 < config.epsilon_final <= config.epsilon_most <= 1):
+            raise UserError(
+                f"--epsilon-most {config.epsilon_most:g} needs a smaller --epsilon above 0 (it is "
+                f"{config.epsilon_final:g}) and --ahead above 0 (it is {config.ahead})."
+            )
         path = self.folder / "config.json"
         settings = {"task": self.task.name, "bins": self.task.bins, **asdict(self.config)}
         found = asdict(DecQNConfig()) | json.loads(path.read_text()) if path.exists() else settings

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load, load_file, save
 
-from spin_rl.envs.behaviour.network import EpsilonGreedy, QNetwork, q_network
+from spin_rl.envs.behaviour.network import Architecture, EpsilonGreedy, QNetwork, q_network
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
@@ -191,7 +191,8 @@ def _network(task: Task, settings: dict[str, Any]) -> QNetwork:
     env = task.make()
     try:
         space: Any = env.observation_space
-        return q_network(int(np.prod(space.shape)), nvec_of(env), settings["width"], settings.get("members", 1))
+        architecture = Architecture(**{f.name: settings[f.name] for f in fields(Architecture) if f.name in settings})
+        return q_network(int(np.prod(space.shape)), nvec_of(env), architecture)
     finally:
         env.close()
 

@@ -1,6 +1,7 @@
 """The decoupled Q-network of DecQN (arXiv 2210.12566) and the policies that act by it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,46 @@ _SMALLEST_SCALE = 1e-2
 """What hardly moves is not blown up to the size of what does."""
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """Of what acts in a behaviour training."""
+
+    width: int = 512
+    members: int = 1  # networks; the smallest of their values is the target
+    symlog: bool = False  # of the observations
+    dueling: float = 0.0  # scale of the advantages, which are learnt apart from the state's value; 0: they are not
+
+
 class DecoupledQ(nn.Module):
     """Utilities of every choice of every sub-action from a state; Q(s, a) is their mean over sub-actions.
 
     Observations (B, S) to utilities (B, N, C), -inf at choices that do not exist. An observation is centred and scaled
-    first: by nothing until ``track`` was called.
+    first: by nothing until ``track`` was called. With ``symlog``, sign(x) log(1 + |x|) is what is centred and scaled
+    (Hafner et al. 2023, arXiv 2301.04104): a force that is mostly none and at times hundreds would else be either next
+    to nothing or all that a layer sees.
+
+    With ``dueling`` = d a utility is V(s) + d (A_i(s, c) - mean of A_i(s, .)) (Wang et al. 2016, arXiv 1511.06581;
+    Tavakoli et al. 2018, arXiv 1711.08946). Without, an error of a state's value moves the utilities of the choices
+    taken only, and what that leaves between choices is noise that is larger than what one of many sub-actions is worth;
+    a small d lets the value take up such errors first.
     """
 
     missing: Tensor
+    choices: Tensor
     center: Tensor
     scale: Tensor
 
-    def __init__(self, observation_size: int, nvec: Sequence[int], width: int = 512) -> None:
+    def __init__(
+        self,
+        observation_size: int,
+        nvec: Sequence[int],
+        width: int = 512,
+        symlog: bool = False,
+        dueling: float = 0.0,
+    ) -> None:
         super().__init__()
         self.nvec = tuple(nvec)
-        self.width = width
+        self.symlog, self.dueling = symlog, dueling
         self.body = nn.Sequential(
             nn.Linear(observation_size, width),
             nn.LayerNorm(width),
@@ -36,8 +62,10 @@ class DecoupledQ(nn.Module):
             nn.ReLU(),
             nn.Linear(width, len(self.nvec) * max(self.nvec)),
         )
+        self.value = nn.Linear(width, 1) if dueling else None
         missing = torch.arange(max(self.nvec)) >= torch.tensor(self.nvec)[:, None]  # (N, C)
         self.register_buffer("missing", missing, persistent=False)
+        self.register_buffer("choices", torch.tensor(self.nvec)[:, None], persistent=False)
         self.register_buffer("center", torch.zeros(observation_size))
         self.register_buffer("scale", torch.ones(observation_size))
         self.register_load_state_dict_pre_hook(_unscaled_where_untold)  # type: ignore[no-untyped-call]
@@ -49,7 +77,7 @@ class DecoupledQ(nn.Module):
             observations: (..., S), what is new; always as many.
             batches: how often this was called, this time included.
         """
-        rows = observations.flatten(0, -2)
+        rows = self._squashed(observations.flatten(0, -2))
         share = 1.0 / batches
         variance, mean = torch.var_mean(rows, 0, correction=0)
         moved = mean - self.center
@@ -58,15 +86,22 @@ class DecoupledQ(nn.Module):
         self.scale.copy_(variance.sqrt().clamp_min(_SMALLEST_SCALE))
 
     def forward(self, observation: Tensor) -> Tensor:
-        scaled = (observation - self.center) / self.scale
+        scaled = (self._squashed(observation) - self.center) / self.scale
         features = self.body[:-1](scaled)
         with torch.autocast(features.device.type, enabled=False):  # choices differ by less than bfloat16 resolves
-            utilities: Tensor = self.body[-1](features.float())
-        return utilities.unflatten(-1, (len(self.nvec), -1)).masked_fill(self.missing, -torch.inf)  # (B, N, C)
+            utilities: Tensor = self.body[-1](features.float()).unflatten(-1, (len(self.nvec), -1))  # (B, N, C)
+            if self.value is not None:
+                there = utilities.masked_fill(self.missing, 0.0)
+                mean = there.sum(-1, keepdim=True) / self.choices
+                utilities = self.value(features.float())[..., None] + self.dueling * (utilities - mean)
+        return utilities.masked_fill(self.missing, -torch.inf)
 
     def each(self, observation: Tensor) -> Tensor:
         """The same as the only member of an ensemble: (1, B, N, C)."""
         return self(observation)[None]
+
+    def _squashed(self, observation: Tensor) -> Tensor:
+        return observation.sign() * observation.abs().log1p() if self.symlog else observation
 
 
 class Ensemble(nn.Module):
@@ -77,10 +112,10 @@ class Ensemble(nn.Module):
     2401.08850).
     """
 
-    def __init__(self, observation_size: int, nvec: Sequence[int], width: int, members: int) -> None:
+    def __init__(self, observation_size: int, nvec: Sequence[int], architecture: Architecture) -> None:
         super().__init__()
         self.nvec = tuple(nvec)
-        self.members = nn.ModuleList(DecoupledQ(observation_size, nvec, width) for _ in range(members))
+        self.members = nn.ModuleList(_member(observation_size, nvec, architecture) for _ in range(architecture.members))
 
     def track(self, observations: Tensor, batches: int) -> None:
         """Each member's."""
@@ -98,11 +133,15 @@ class Ensemble(nn.Module):
 QNetwork = DecoupledQ | Ensemble
 
 
-def q_network(observation_size: int, nvec: Sequence[int], width: int, members: int = 1) -> QNetwork:
+def q_network(observation_size: int, nvec: Sequence[int], architecture: Architecture) -> QNetwork:
     """One network, or several."""
-    if members == 1:
-        return DecoupledQ(observation_size, nvec, width)
-    return Ensemble(observation_size, nvec, width, members)
+    if architecture.members == 1:
+        return _member(observation_size, nvec, architecture)
+    return Ensemble(observation_size, nvec, architecture)
+
+
+def _member(observation_size: int, nvec: Sequence[int], architecture: Architecture) -> DecoupledQ:
+    return DecoupledQ(observation_size, nvec, architecture.width, architecture.symlog, architecture.dueling)
 
 
 def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: str, *_: object) -> None:

@@ -228,6 +228,14 @@ def train_behaviour(
         bool | None,
         typer.Option(help="Centre and scale the observations by those so far; done, or what the training has."),
     ] = None,
+    symlog: Annotated[
+        bool | None,
+        typer.Option(help="Of the observations, their symmetric logarithm; not, or what the training has."),
+    ] = None,
+    dueling: Annotated[
+        float | None,
+        typer.Option(min=0, help="Scale of advantages learnt apart from the value; 0, they are not, or as it has."),
+    ] = None,
     members: Annotated[
         int | None,
         typer.Option(
@@ -243,6 +251,18 @@ def train_behaviour(
         float | None,
         typer.Option(min=0, max=1, help="Exploration of a sub-action in the end; 0.05, or what the training has."),
     ] = None,
+    epsilon_most: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="That of the environments that explore most, others between; 0, all alike, or as it has."
+        ),
+    ] = None,
+    n_step: Annotated[
+        int | None,
+        typer.Option(min=1, help="Decisions whose rewards a return sums before its value; 3, or as it has."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of an update; 256, or what the training has.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="0.0003, or what the training has.")] = None,
     anneal: Annotated[
         int | None,
         typer.Option(
@@ -276,9 +296,15 @@ def train_behaviour(
         "envs": envs,
         "ahead": ahead,
         "normalize": normalize,
+        "symlog": symlog,
+        "dueling": dueling,
         "members": members,
         "action_repeat": action_repeat,
         "epsilon_final": epsilon,
+        "epsilon_most": epsilon_most,
+        "n_step": n_step,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
         "evaluation_rounds": evaluation_rounds,
     }
     settings = replace(settings, **{name: value for name, value in named.items() if value is not None})

@@ -138,11 +138,12 @@ def train_ahead(
 
 
 def in_process(settings: DecQNConfig = AHEAD) -> InProcessCollector:
-    of = settings
-    return InProcessCollector(TASK, of.envs, of.seed, of.width, of.action_repeat, of.members)
+    return InProcessCollector(TASK, settings.collection)
 
 
-@pytest.mark.parametrize("more", [{}, {"normalize": True, "members": 2}, {"action_repeat": 2}])
+@pytest.mark.parametrize(
+    "more", [{}, {"normalize": True, "members": 2}, {"action_repeat": 2}, {"epsilon_most": 0.5, "dueling": 0.1}]
+)
 def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
     settings = replace(AHEAD, **more)
     train_ahead(tmp_path / "stopped", in_process(settings), until_round=3, settings=settings)
@@ -167,7 +168,7 @@ def test_both_networks_of_a_training_see_observations_scaled_by_all_rounds(tmp_p
             return lambda: segment
 
     settings = replace(AHEAD, normalize=True)
-    trainer = DecQN(TASK, settings, tmp_path, collector=Recording(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width))
+    trainer = DecQN(TASK, settings, tmp_path, collector=Recording(TASK, AHEAD.collection))
     list(trainer.train(240))
     assert len(seen) == 3 * 21
     for network in (trainer.network, trainer.target):
@@ -176,7 +177,7 @@ def test_both_networks_of_a_training_see_observations_scaled_by_all_rounds(tmp_p
 
 def test_a_decision_holds_for_the_steps_of_the_action_repeat():
     """Segments of odd length cut decisions in two; what is learnt from begins with a decision, and spans whole ones."""
-    collector = InProcessCollector(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width, 2)
+    collector = InProcessCollector(TASK, replace(AHEAD, action_repeat=2).collection)
     collector.begin(0)()
     weights = weights_of(DecoupledQ(3, (3, 2, 4), AHEAD.width))
     actions = np.concatenate([collector.advance(weights, [1.0] * steps)().actions for steps in (7, 7, 6)])
@@ -189,6 +190,63 @@ def test_a_decision_holds_for_the_steps_of_the_action_repeat():
             replay.append(np.zeros((2, 1)), np.zeros(2, np.float32), np.zeros((2, 1), np.float32))
     drawn = replay.draw(np.random.default_rng(0), 500, every=2)
     assert {*zip(drawn.slot.tolist(), drawn.step.tolist(), strict=True)} == {(0, 0), (0, 2), (0, 4), (1, 0), (1, 2)}
+
+
+def test_a_value_learnt_apart_and_its_advantages_make_up_the_utilities():
+    torch.manual_seed(0)
+    network = DecoupledQ(3, (3, 2), 8, dueling=0.1)
+    observation = torch.randn(4, 3)
+    utilities = network(observation)
+    features = network.body[:-1](observation)
+    raw = network.body[-1](features).unflatten(-1, (2, 3))
+    value = network.value(features)
+    torch.testing.assert_close(utilities[:, 0], value + 0.1 * (raw[:, 0] - raw[:, 0].mean(-1, keepdim=True)))
+    torch.testing.assert_close(
+        utilities[:, 1, :2], value + 0.1 * (raw[:, 1, :2] - raw[:, 1, :2].mean(-1, keepdim=True))
+    )
+    assert (utilities[:, 1, 2] == -torch.inf).all()
+    utilities[:, 0].sum().backward()  # no gradient goes through a choice that does not exist
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_symlog_is_what_is_centred_and_scaled():
+    torch.manual_seed(0)
+    network = DecoupledQ(3, (3, 2), 8, symlog=True)
+    plain = DecoupledQ(3, (3, 2), 8)
+    plain.load_state_dict(network.state_dict())
+    observations = torch.randn(20, 3) * torch.tensor([0.1, 10.0, 1000.0])
+    squashed = observations.sign() * observations.abs().log1p()
+    network.track(observations, 1)
+    plain.track(squashed, 1)
+    torch.testing.assert_close(network(observations), plain(squashed))
+    assert network.center.abs().max() < 8
+
+
+def test_groups_explore_from_epsilon_to_the_most():
+    collection = replace(AHEAD, envs=8, epsilon_final=0.02, epsilon_most=0.4).collection
+    made = [collection.epsilon(group, 0.02) for group in range(4)]
+    np.testing.assert_allclose(made, np.geomspace(0.02, 0.4, 4))
+    assert [collection.epsilon(group, 1.0) for group in range(4)] == [1.0] * 4
+    assert replace(AHEAD, envs=2, epsilon_final=0.02, epsilon_most=0.4).collection.epsilon(0, 0.02) == 0.02
+
+
+def test_a_group_acts_by_its_own_epsilon():
+    settings = replace(AHEAD, envs=4, epsilon_final=0.001, epsilon_most=1.0)
+    collector = in_process(settings)
+    collector.begin(0)()
+    network = DecoupledQ(3, (3, 2, 4), AHEAD.width)
+    torch.nn.init.zeros_(network.body[-1].weight)
+    network.body[-1].bias.data = torch.arange(12.0)  # the last choice everywhere
+    actions = collector.advance(weights_of(network), [0.001] * 10)().actions
+    greedy = (actions == np.array([2, 1, 3])).mean((0, 2))
+    assert greedy[:2].min() > 0.9
+    assert greedy[2:].max() < 0.7
+
+
+@pytest.mark.parametrize("more", [{"epsilon_final": 0.0}, {"epsilon_final": 0.6}, {"ahead": 0}])
+def test_the_most_exploration_needs_a_least(tmp_path, more):
+    with pytest.raises(UserError, match=r"--epsilon-most 0\.5 needs"):
+        DecQN(TASK, replace(AHEAD, **{"epsilon_most": 0.5, **more}), tmp_path, collector=None)
 
 
 def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
@@ -228,7 +286,7 @@ def test_every_environment_of_every_round_has_an_episode_of_its_own():
     starts = np.concatenate([in_process().begin(round_)() for round_ in (0, 1, 0)])
     assert len(np.unique(starts, axis=0)) == 8
     np.testing.assert_array_equal(starts[:4], starts[8:])
-    other = InProcessCollector(TASK, AHEAD.envs, AHEAD.seed + 1, AHEAD.width).begin(0)()
+    other = InProcessCollector(TASK, replace(AHEAD, seed=AHEAD.seed + 1).collection).begin(0)()
     assert not np.isin(other, starts).any()
 
 
@@ -240,7 +298,7 @@ def test_a_collector_acts_by_weights_that_are_one_segment_old(tmp_path):
             sent.append((len(epsilons), weights["body.0.weight"].tobytes()))
             return super().advance(weights, epsilons)
 
-    train_ahead(tmp_path, Recording(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width), steps=240)
+    train_ahead(tmp_path, Recording(TASK, AHEAD.collection), steps=240)
     assert [steps for steps, _ in sent] == [7, 7, 6] * 3
     # The second round learns from its second segment on; its third was asked for before that. The third round starts
     # with what both gave, its second segment is asked for before any update, its third sees the updates on its first.
@@ -300,7 +358,7 @@ def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_pa
 
     def gone_on(folder: Path, settings: DecQNConfig, steps: int) -> list[float]:
         rates = []
-        collector = Recording(TASK, AHEAD.envs, AHEAD.seed, AHEAD.width)
+        collector = Recording(TASK, AHEAD.collection)
         trainer = DecQN(TASK, settings, folder, collector=collector)
         for _ in trainer.train(steps, checkpoint_seconds=0):
             rates.append(trainer._optimizer.param_groups[0]["lr"])
