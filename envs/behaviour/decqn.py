@@ -16,7 +16,7 @@ What is computed does not depend on how many processes the collector has, nor on
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class DecQNConfig:
     dueling: float = 0.0  # scale of the advantages, which are learnt apart from the state's value; 0: they are not
     members: int = 1  # networks; the smallest of their values is the target
     action_repeat: int = 1  # steps that a decision of the training holds for; evaluations decide at every step
+    grown_from: str = ""  # digest of the weights that it starts with, of fewer bins; "": it starts with random ones
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
     anneal_steps: int = 0  # over which they do; 0: they don't
     bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
@@ -110,6 +111,7 @@ class DecQN:
         *,
         collector: Collector | None = None,
         device: str | torch.device = "cpu",
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         """
         Args:
@@ -119,6 +121,8 @@ class DecQN:
             folder: where it lies.
             collector: steps the environments; needed where ``config.ahead`` is not 0.
             device: where the learner works. Another one rounds differently.
+            start: weights that the training begins with: those of ``config.grown_from``. One that is there goes on
+                from its checkpoint.
         """
         self.task, self.config, self.folder = task, config, folder
         self._collector, self._device = collector, torch.device(device)
@@ -129,6 +133,8 @@ class DecQN:
         torch.manual_seed(config.seed)
         self.network = q_network(self._observation_size, self._nvec, config.architecture).to(self._device)
         self.target = q_network(self._observation_size, self._nvec, config.architecture).to(self._device)
+        if start is not None:
+            self.network.load_state_dict(start)
         self.target.load_state_dict(self.network.state_dict())
         self._optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
         self._episode_steps = self._steps_of_an_episode()
@@ -136,6 +142,8 @@ class DecQN:
         self._checkpoints = Checkpoints(folder)
         self.round = 0
         self.seconds = 0.0
+        if config.grown_from and start is None and not self._checkpoints.round():
+            raise UserError(f"{folder} has no checkpoint yet: name again what the training grows from, --grow-from.")
         folder.mkdir(parents=True, exist_ok=True)
         self._check_settings()
 
@@ -167,7 +175,7 @@ class DecQN:
             run = self._round_ahead if config.ahead else self._round_step_by_step
             loss, epsilon = run(self._replay, on_step or (lambda _: None))
             self.round += 1
-            if config.normalize:
+            if config.normalize and not config.grown_from:  # weights that it starts with go with their scale
                 self._track(self._replay)
             self.seconds += time.perf_counter() - started
             if self.round % config.evaluation_rounds == 0 or self.step >= steps:

@@ -74,6 +74,7 @@ def test_names_are_whole_however_narrow_the_terminal_is():
         ("train-behaviour cheetah-run --device nowhere", "There is no device nowhere here"),
         ("train-behaviour cheetah-run --ahead 0 --actors 2", "leave out --actors, or start a training with --ahead 20"),
         ("train-behaviour cheetah-run --envs 3", "--envs 3 is no multiple"),
+        ("train-behaviour dog-trot --bins 10 --grow-from nowhere", "nowhere is no snapshot of a behaviour training"),
         ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
         ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
         ("table --write nowhere.md", "There is no page nowhere.md"),

@@ -1,0 +1,72 @@
+"""Starting a behaviour training with the weights of a coarser one: the same task with fewer bins."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from safetensors.torch import load
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from spin_rl.envs.behaviour.decqn import DecQNConfig
+from spin_rl.envs.behaviour.network import Architecture
+from spin_rl.envs.catalogue import Task, get_task, nvec_of
+from spin_rl.envs.errors import UserError
+
+_LAST = ("body.6.weight", "body.6.bias")
+"""Of a network's last layer, whose rows are the choices."""
+
+
+def grow_from(snapshot: Path, task: Task, config: DecQNConfig) -> tuple[DecQNConfig, dict[str, Tensor]]:
+    """Settings and first weights of a training that begins with a snapshot of a coarser one.
+
+    It has that one's architecture, and explores no more at its start than at its end.
+
+    Args:
+        snapshot: ``.../<task>-<bins>/seed-<seed>/snapshots/<step>.safetensors``.
+        task: the problem, with more bins.
+        config: what else is wanted.
+
+    Raises:
+        UserError: there is no such file, or it is none of this task with fewer bins.
+    """
+    settings = snapshot.parent.parent / "config.json"
+    if not (snapshot.is_file() and settings.is_file()):
+        raise UserError(f"{snapshot} is no snapshot of a behaviour training: <training>/snapshots/<step>.safetensors.")
+    coarser = json.loads(settings.read_text())
+    if coarser["task"] != task.name or coarser["bins"] >= task.bins:
+        raise UserError(
+            f"{snapshot} is of {coarser['task']}-{coarser['bins']}; {task.key} can grow from fewer bins only."
+        )
+    kept = {field.name: coarser[field.name] for field in fields(Architecture)} | {"normalize": coarser["normalize"]}
+    content = snapshot.read_bytes()
+    config = replace(config, epsilon_steps=1, grown_from=hashlib.sha256(content).hexdigest(), **kept)
+    choices = [nvec_of(problem.make()) for problem in (get_task(task.name, coarser["bins"]), task)]
+    return config, grown(load(content), *choices)
+
+
+def grown(weights: Mapping[str, Tensor], nvec: Sequence[int], finer: Sequence[int]) -> dict[str, Tensor]:
+    """Weights of a network whose choices lie closer together, as a start for its training.
+
+    A new choice's utility is the one between those of its neighbours, by where it lies (after Seyde et al. 2024, arXiv
+    2404.04253, who unmask choices while they train).
+
+    Args:
+        weights: of a network with ``nvec``.
+        nvec: choices of each sub-action, as many of all; spread evenly, the first and last are the extremes.
+        finer: those wanted, likewise.
+
+    Raises:
+        UserError: other sub-actions, or not equally many choices of each.
+    """
+    if len(nvec) != len(finer) or len({*nvec}) != 1 or len({*finer}) != 1:
+        raise UserError(f"A network of choices {tuple(nvec)} can't grow into one of {tuple(finer)}.")
+    made = dict(weights)
+    for name in weights:
+        if name.endswith(_LAST):
+            rows = weights[name].reshape(len(nvec), nvec[0], -1).transpose(1, 2)  # (N, W, C)
+            between = interpolate(rows, finer[0], mode="linear", align_corners=True)
+            made[name] = between.transpose(1, 2).reshape(-1, *weights[name].shape[1:])
+    return made

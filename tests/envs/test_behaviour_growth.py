@@ -1,0 +1,82 @@
+"""Behaviour trainings that begin with the weights of a coarser one: real trainings of one round on quadruped-walk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spin_rl.envs import UserError, get_task
+from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
+from spin_rl.envs.behaviour.growth import grow_from, grown
+from spin_rl.envs.behaviour.network import Architecture, DecoupledQ, q_network
+
+COARSE = DecQNConfig(envs=2, width=8, symlog=True, dueling=0.5, members=2, normalize=True, evaluation_episodes=1)
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("coarse")
+    torch.set_num_threads(1)
+    list(DecQN(get_task("quadruped-walk", 3), COARSE, folder).train(2000))
+    return folder / "snapshots/000002000.safetensors"
+
+
+def test_a_new_choice_lies_between_its_neighbours():
+    torch.manual_seed(0)
+    coarse, fine = DecoupledQ(4, (3, 3), 8), DecoupledQ(4, (5, 5), 8)
+    fine.load_state_dict(grown(coarse.state_dict(), (3, 3), (5, 5)))
+    before, after = coarse(torch.ones(6, 4)), fine(torch.ones(6, 4))
+    torch.testing.assert_close(after[..., ::2], before)
+    torch.testing.assert_close(after[..., 1::2], (before[..., 1:] + before[..., :-1]) / 2)
+
+
+@pytest.mark.parametrize("finer", [(5, 5), (5, 4, 5)])
+def test_sub_actions_that_do_not_match_cannot_grow(finer):
+    with pytest.raises(UserError, match="can't grow into"):
+        grown(DecoupledQ(4, (3, 3, 3), 8).state_dict(), (3, 3, 3), finer)
+
+
+def test_a_training_grows_from_a_coarser_one_and_goes_on(snapshot, tmp_path):
+    task = get_task("quadruped-walk", 10)
+    config, start = grow_from(snapshot, task, replace(COARSE, width=16, members=1, envs=4, normalize=False))
+    assert (config.architecture, config.normalize, config.envs) == (Architecture(8, 2, True, 0.5), True, 4)
+    trainer = DecQN(task, replace(config, warmup_steps=4000), tmp_path, start=start)
+    coarse = q_network(78, (3,) * 12, COARSE.architecture)
+    coarse.load_state_dict(load_file(snapshot))
+    observation = 3 * torch.randn(50, 78)
+    there = coarse(observation)
+    for network in (trainer.network, trainer.target):  # every greedy action is that of the coarse network
+        choice = network(observation).argmax(-1) / 9
+        np.testing.assert_allclose(choice[there.argmax(-1) == 0], 0)
+        np.testing.assert_allclose(choice[there.argmax(-1) == 2], 1)
+        np.testing.assert_allclose(choice[there.argmax(-1) == 1], 0.5, atol=0.06)
+    assert trainer._epsilon(1) == config.epsilon_final  # it explores no more than at its end
+    center = trainer.network.members[0].center.clone()
+    list(trainer.train(4000, checkpoint_seconds=0))
+    torch.testing.assert_close(trainer.network.members[0].center, center)  # weights and scale go together
+    again = settings_of(tmp_path)
+    assert again is not None
+    assert DecQN(task, again, tmp_path).config.grown_from == config.grown_from
+
+
+def test_a_training_that_grew_from_other_weights_does_not_go_on(snapshot, tmp_path):
+    task = get_task("quadruped-walk", 10)
+    config, start = grow_from(snapshot, task, COARSE)
+    DecQN(task, config, tmp_path, start=start)
+    with pytest.raises(UserError, match=r"other settings \(grown_from\)"):
+        DecQN(task, replace(config, grown_from="0" * 64), tmp_path, start=start)
+    with pytest.raises(UserError, match="name again what the training grows from, --grow-from"):
+        DecQN(task, config, tmp_path)
+
+
+def test_what_is_no_coarser_training_is_refused(snapshot, tmp_path):
+    with pytest.raises(UserError, match="quadruped-walk-3 can grow from fewer bins only"):
+        grow_from(snapshot, get_task("quadruped-walk", 3), COARSE)
+    with pytest.raises(UserError, match="is of quadruped-walk-3"):
+        grow_from(snapshot, get_task("dog-trot", 10), COARSE)
+    (tmp_path / "weights.safetensors").touch()
+    with pytest.raises(UserError, match="is no snapshot of a behaviour training"):
+        grow_from(tmp_path / "weights.safetensors", get_task("quadruped-walk", 10), COARSE)
