@@ -63,6 +63,7 @@ class DecQNConfig:
     symlog: bool = False  # of the observations, before that
     dueling: float = 0.0  # scale of the advantages, which are learnt apart from the state's value; 0: they are not
     members: int = 1  # networks; the smallest of their values is the target
+    episode_steps: int = 0  # of the training's episodes; 0: the task's. Evaluations play whole ones
     action_repeat: int = 1  # steps that a decision of the training holds for; evaluations decide at every step
     grown_from: str = ""  # digest of the weights that it starts with, of fewer bins; "": it starts with random ones
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
@@ -138,6 +139,11 @@ class DecQN:
         self.target.load_state_dict(self.network.state_dict())
         self._optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
         self._episode_steps = self._steps_of_an_episode()
+        if config.episode_steps > self._episode_steps:
+            raise UserError(
+                f"An episode of {task.key} has {self._episode_steps:,} steps, not {config.episode_steps:,}."
+            )
+        self._episode_steps = config.episode_steps or self._episode_steps
         self._replay: RoundReplay | None = None
         self._checkpoints = Checkpoints(folder)
         self.round = 0

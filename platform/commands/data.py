@@ -243,6 +243,12 @@ def train_behaviour(
             help="Networks, of whose values the smallest is learnt from; 1, 2 for many sub-actions, or as it has.",
         ),
     ] = None,
+    episode_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Steps after which the training starts anew; 0, the task's, or as it has. Evaluations don't."
+        ),
+    ] = None,
     action_repeat: Annotated[
         int | None,
         typer.Option(min=1, help="Steps that a decision of the training holds for; 1, or what the training has."),
@@ -257,9 +263,15 @@ def train_behaviour(
             min=0, max=1, help="That of the environments that explore most, others between; 0, all alike, or as it has."
         ),
     ] = None,
+    gamma: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Discount of a decision; 0.99, or what the training has.")
+    ] = None,
     n_step: Annotated[
         int | None,
         typer.Option(min=1, help="Decisions whose rewards a return sums before its value; 3, or as it has."),
+    ] = None,
+    steps_per_update: Annotated[
+        int | None, typer.Option(min=1, help="Environment steps for each update; 4, or what the training has.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Of an update; 256, or what the training has.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="0.0003, or what the training has.")] = None,
@@ -307,8 +319,11 @@ def train_behaviour(
         "action_repeat": action_repeat,
         "epsilon_final": epsilon,
         "epsilon_most": epsilon_most,
+        "gamma": gamma,
         "n_step": n_step,
+        "episode_steps": episode_steps,
         "batch_size": batch_size,
+        "steps_per_update": steps_per_update,
         "learning_rate": learning_rate,
         "evaluation_rounds": evaluation_rounds,
     }

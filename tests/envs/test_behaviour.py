@@ -17,7 +17,7 @@ from spin_rl.envs.behaviour.collectors import InProcessCollector, weights_of
 from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
 from spin_rl.envs.behaviour.library import _as_medium, list_cards, load_policy, ship
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
-from spin_rl.envs.behaviour.replay import RoundReplay
+from spin_rl.envs.behaviour.replay import Drawn, RoundReplay
 from spin_rl.envs.errors import UserError
 from tests.toy import toy_task
 
@@ -220,6 +220,27 @@ def test_symlog_is_what_is_centred_and_scaled():
     plain.track(squashed, 1)
     torch.testing.assert_close(network(observations), plain(squashed))
     assert network.center.abs().max() < 8
+
+
+def test_a_training_of_short_episodes_starts_anew_and_is_evaluated_on_whole_ones(tmp_path):
+    settings = replace(AHEAD, episode_steps=6)
+    trainer = DecQN(TASK, settings, tmp_path, collector=in_process(settings))
+    points = list(trainer.train(96, checkpoint_seconds=0))
+    replay = trainer._replay
+    assert (trainer.round, trainer.step, replay.rewards.shape[1]) == (4, 96, 6)
+    starts = replay.observations[:4, 0].reshape(16, -1)
+    assert len(np.unique(starts, axis=0)) == 16
+    *_, returns, discount, then = replay.transitions(
+        Drawn(np.array([0]), np.array([4]), np.array([1])), n_step=3, gamma=0.5
+    )  # what follows an episode's end is no part of its last transitions, whose value is still counted
+    np.testing.assert_allclose(returns, replay.rewards[0, 4, 1] + 0.5 * replay.rewards[0, 5, 1])
+    np.testing.assert_allclose(discount, 0.25)
+    np.testing.assert_array_equal(then[0], replay.observations[0, 6, 1])
+    whole = in_process(settings).evaluate(weights_of(trainer.network), 10_000 + 4, settings.evaluation_episodes)()
+    assert points[-1].return_mean == pytest.approx(whole.mean())
+    longer = replace(AHEAD, episode_steps=21)
+    with pytest.raises(UserError, match="An episode of toy-4 has 20 steps, not 21"):
+        DecQN(TASK, longer, tmp_path / "longer", collector=in_process(longer))
 
 
 def test_groups_explore_from_epsilon_to_the_most():
