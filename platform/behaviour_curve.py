@@ -42,6 +42,8 @@ class BehaviourCurve:
             "train/epsilon": point.epsilon,
             "time/train_seconds": point.seconds,
         }
+        if point.agreement is not None:
+            values["train/agreement"] = point.agreement
         for name, value in values.items():
             self._client.log_metric(self._run, name, value, step=point.step)
         self._logged = point.step

@@ -65,7 +65,7 @@ class DecQNConfig:
     members: int = 1  # networks; the smallest of their values is the target
     episode_steps: int = 0  # of the training's episodes; 0: the task's. Evaluations play whole ones
     action_repeat: int = 1  # steps that a decision of the training holds for; evaluations decide at every step
-    grown_from: str = ""  # digest of the weights that it starts with, of fewer bins; "": it starts with random ones
+    started_from: str = ""  # digest of the weights of another training that it begins with; "": random ones
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
     anneal_steps: int = 0  # over which they do; 0: they don't
     bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
@@ -99,6 +99,7 @@ class Evaluation:
     loss: float
     epsilon: float
     seconds: float
+    agreement: float | None = None  # share of sub-actions for which all members would choose the same
 
 
 class DecQN:
@@ -122,7 +123,7 @@ class DecQN:
             folder: where it lies.
             collector: steps the environments; needed where ``config.ahead`` is not 0.
             device: where the learner works. Another one rounds differently.
-            start: weights that the training begins with: those of ``config.grown_from``. One that is there goes on
+            start: weights that the training begins with: those of ``config.started_from``. One that is there goes on
                 from its checkpoint.
         """
         self.task, self.config, self.folder = task, config, folder
@@ -148,8 +149,8 @@ class DecQN:
         self._checkpoints = Checkpoints(folder)
         self.round = 0
         self.seconds = 0.0
-        if config.grown_from and start is None and not self._checkpoints.round():
-            raise UserError(f"{folder} has no checkpoint yet: name again what the training grows from, --grow-from.")
+        if config.started_from and start is None and not self._checkpoints.round():
+            raise UserError(f"{folder} has no checkpoint yet: name again what the training begins with, --start-from.")
         folder.mkdir(parents=True, exist_ok=True)
         self._check_settings()
 
@@ -181,7 +182,7 @@ class DecQN:
             run = self._round_ahead if config.ahead else self._round_step_by_step
             loss, epsilon = run(self._replay, on_step or (lambda _: None))
             self.round += 1
-            if config.normalize and not config.grown_from:  # weights that it starts with go with their scale
+            if config.normalize and not config.started_from:  # weights that it starts with go with their scale
                 self._track(self._replay)
             self.seconds += time.perf_counter() - started
             if self.round % config.evaluation_rounds == 0 or self.step >= steps:
@@ -302,6 +303,7 @@ class DecQN:
             loss=loss,
             epsilon=epsilon,
             seconds=self.seconds,
+            agreement=self._agreement(),
         )
         snapshots = self.folder / "snapshots"
         snapshots.mkdir(exist_ok=True)
@@ -309,6 +311,15 @@ class DecQN:
         with (self.folder / "curve.jsonl").open("a") as file:
             file.write(json.dumps(asdict(point)) + "\n")
         return point
+
+    def _agreement(self) -> float | None:
+        """In every tenth observation of the newest round; chance, or knowing nothing of a choice, gives 1 / choices."""
+        if self.config.members == 1 or self._replay is None:
+            return None
+        seen = torch.from_numpy(self._replay.newest[::10]).to(self._device)
+        with torch.inference_mode():
+            greedy = self.network.each(seen.flatten(0, 1)).argmax(-1)  # (K, B, N)
+        return float((greedy == greedy[0]).all(0).float().mean())
 
     def _play(self, seed: int, episodes: int) -> NDArray[np.float64]:
         """Returns of greedy episodes."""

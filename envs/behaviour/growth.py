@@ -1,17 +1,16 @@
-"""Starting a behaviour training with the weights of a coarser one: the same task with fewer bins."""
+"""Beginning a behaviour training with the weights of another: the same task with as many bins or fewer."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safetensors.torch import load
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from spin_rl.envs.behaviour.decqn import DecQNConfig
-from spin_rl.envs.behaviour.network import Architecture
+from spin_rl.envs.behaviour.decqn import DecQNConfig, settings_of
 from spin_rl.envs.catalogue import Task, get_task, nvec_of
 from spin_rl.envs.errors import UserError
 
@@ -19,31 +18,34 @@ _LAST = ("body.6.weight", "body.6.bias")
 """Of a network's last layer, whose rows are the choices."""
 
 
-def grow_from(snapshot: Path, task: Task, config: DecQNConfig) -> tuple[DecQNConfig, dict[str, Tensor]]:
-    """Settings and first weights of a training that begins with a snapshot of a coarser one.
+def start_from(snapshot: Path, task: Task, config: DecQNConfig) -> tuple[DecQNConfig, dict[str, Tensor]]:
+    """Settings and first weights of a training that begins with a snapshot of another one.
 
-    It has that one's architecture, and explores no more at its start than at its end.
+    It may go on with other settings what that one began. It has its architecture, and explores no more at its start
+    than at its end.
 
     Args:
         snapshot: ``.../<task>-<bins>/seed-<seed>/snapshots/<step>.safetensors``.
-        task: the problem, with more bins.
+        task: the problem, with as many bins or more.
         config: what else is wanted.
 
     Raises:
-        UserError: there is no such file, or it is none of this task with fewer bins.
+        UserError: there is no such file, or it is of another task, or of more bins.
     """
     settings = snapshot.parent.parent / "config.json"
     if not (snapshot.is_file() and settings.is_file()):
         raise UserError(f"{snapshot} is no snapshot of a behaviour training: <training>/snapshots/<step>.safetensors.")
-    coarser = json.loads(settings.read_text())
-    if coarser["task"] != task.name or coarser["bins"] >= task.bins:
-        raise UserError(
-            f"{snapshot} is of {coarser['task']}-{coarser['bins']}; {task.key} can grow from fewer bins only."
-        )
-    kept = {field.name: coarser[field.name] for field in fields(Architecture)} | {"normalize": coarser["normalize"]}
+    other = json.loads(settings.read_text())
+    if other["task"] != task.name or other["bins"] > task.bins:
+        raise UserError(f"{snapshot} is of {other['task']}-{other['bins']}: {task.key} can't begin with it.")
+    before = settings_of(settings.parent)
+    assert before is not None
+    kept = asdict(before.architecture) | {"normalize": before.normalize}
     content = snapshot.read_bytes()
-    config = replace(config, epsilon_steps=1, grown_from=hashlib.sha256(content).hexdigest(), **kept)
-    choices = [nvec_of(problem.make()) for problem in (get_task(task.name, coarser["bins"]), task)]
+    config = replace(config, epsilon_steps=1, started_from=hashlib.sha256(content).hexdigest(), **kept)
+    if other["bins"] == task.bins:
+        return config, load(content)
+    choices = [nvec_of(problem.make()) for problem in (get_task(task.name, other["bins"]), task)]
     return config, grown(load(content), *choices)
 
 

@@ -275,9 +275,9 @@ def train_behaviour(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Of an update; 256, or what the training has.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="0.0003, or what the training has.")] = None,
-    grow_from: Annotated[
+    start_from: Annotated[
         Path | None,
-        typer.Option(help="Begin with this snapshot of a training of fewer bins; it may be left out later."),
+        typer.Option(help="Begin with this snapshot of another training, of as many bins or fewer. Not needed later."),
     ] = None,
     anneal: Annotated[
         int | None,
@@ -302,7 +302,7 @@ def train_behaviour(
     """
     from spin_rl.envs import UserError, get_task
     from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
-    from spin_rl.envs.behaviour.growth import grow_from as grow_start
+    from spin_rl.envs.behaviour.growth import start_from as begin_with
     from spin_rl.platform.behaviour_actors import open_collector
     from spin_rl.platform.behaviour_curve import BehaviourCurve
 
@@ -333,8 +333,8 @@ def train_behaviour(
             raise UserError(f"The last {anneal:,} of {steps:,} steps can't be annealed; --steps counts them all.")
         settings = replace(settings, anneal_from=steps - anneal, anneal_steps=anneal)
     start = None
-    if grow_from is not None:
-        settings, start = grow_start(grow_from, problem, settings)
+    if start_from is not None:
+        settings, start = begin_with(start_from, problem, settings)
     learner = learner_device(device)
     with open_collector(problem, settings, actors) as collector:
         trainer = DecQN(problem, settings, folder, collector=collector, device=learner, start=start)

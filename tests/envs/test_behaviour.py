@@ -303,6 +303,18 @@ def test_an_ensemble_acts_by_its_mean_and_learns_from_its_smallest_value(tmp_pat
     np.testing.assert_array_equal(acted, best)
 
 
+def test_the_curve_says_how_often_members_agree(tmp_path):
+    (point,) = DecQN(TASK, replace(TINY, members=2), tmp_path / "random").train(40)
+    assert 0 < point.agreement < 1
+    trainer = DecQN(TASK, replace(TINY, members=2, learning_rate=0.0), tmp_path / "same")
+    one, other = trainer.network.members
+    other.load_state_dict(one.state_dict())
+    (point,) = trainer.train(40)
+    assert point.agreement == 1
+    (point,) = DecQN(TASK, TINY, tmp_path / "one").train(40)
+    assert point.agreement is None
+
+
 def test_every_environment_of_every_round_has_an_episode_of_its_own():
     starts = np.concatenate([in_process().begin(round_)() for round_ in (0, 1, 0)])
     assert len(np.unique(starts, axis=0)) == 8

@@ -1,5 +1,6 @@
-"""Behaviour trainings that begin with the weights of a coarser one: real trainings of one round on quadruped-walk."""
+"""Behaviour trainings that begin with the weights of another: real trainings of one round on quadruped-walk."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 
 from spin_rl.envs import UserError, get_task
 from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
-from spin_rl.envs.behaviour.growth import grow_from, grown
+from spin_rl.envs.behaviour.growth import grown, start_from
 from spin_rl.envs.behaviour.network import Architecture, DecoupledQ, q_network
 
 COARSE = DecQNConfig(envs=2, width=8, symlog=True, dueling=0.5, members=2, normalize=True, evaluation_episodes=1)
@@ -41,7 +42,7 @@ def test_sub_actions_that_do_not_match_cannot_grow(finer):
 
 def test_a_training_grows_from_a_coarser_one_and_goes_on(snapshot, tmp_path):
     task = get_task("quadruped-walk", 10)
-    config, start = grow_from(snapshot, task, replace(COARSE, width=16, members=1, envs=4, normalize=False))
+    config, start = start_from(snapshot, task, replace(COARSE, width=16, members=1, envs=4, normalize=False))
     assert (config.architecture, config.normalize, config.envs) == (Architecture(8, 2, True, 0.5), True, 4)
     trainer = DecQN(task, replace(config, warmup_steps=4000), tmp_path, start=start)
     coarse = q_network(78, (3,) * 12, COARSE.architecture)
@@ -59,24 +60,38 @@ def test_a_training_grows_from_a_coarser_one_and_goes_on(snapshot, tmp_path):
     torch.testing.assert_close(trainer.network.members[0].center, center)  # weights and scale go together
     again = settings_of(tmp_path)
     assert again is not None
-    assert DecQN(task, again, tmp_path).config.grown_from == config.grown_from
+    assert DecQN(task, again, tmp_path).config.started_from == config.started_from
+
+
+def test_a_training_begins_with_the_weights_of_one_with_other_settings(snapshot, tmp_path):
+    task = get_task("quadruped-walk", 3)
+    config, start = start_from(snapshot, task, replace(COARSE, gamma=0.9))
+    trainer = DecQN(task, config, tmp_path, start=start)
+    assert trainer.config.gamma == 0.9
+    for name, tensor in load_file(snapshot).items():
+        torch.testing.assert_close(trainer.network.state_dict()[name], tensor)
 
 
 def test_a_training_that_grew_from_other_weights_does_not_go_on(snapshot, tmp_path):
     task = get_task("quadruped-walk", 10)
-    config, start = grow_from(snapshot, task, COARSE)
+    config, start = start_from(snapshot, task, COARSE)
     DecQN(task, config, tmp_path, start=start)
-    with pytest.raises(UserError, match=r"other settings \(grown_from\)"):
-        DecQN(task, replace(config, grown_from="0" * 64), tmp_path, start=start)
-    with pytest.raises(UserError, match="name again what the training grows from, --grow-from"):
+    with pytest.raises(UserError, match=r"other settings \(started_from\)"):
+        DecQN(task, replace(config, started_from="0" * 64), tmp_path, start=start)
+    with pytest.raises(UserError, match="name again what the training begins with, --start-from"):
         DecQN(task, config, tmp_path)
 
 
 def test_what_is_no_coarser_training_is_refused(snapshot, tmp_path):
-    with pytest.raises(UserError, match="quadruped-walk-3 can grow from fewer bins only"):
-        grow_from(snapshot, get_task("quadruped-walk", 3), COARSE)
+    finer = tmp_path / "finer/snapshots/000002000.safetensors"
+    finer.parent.mkdir(parents=True)
+    finer.write_bytes(snapshot.read_bytes())
+    settings = json.loads((snapshot.parent.parent / "config.json").read_text()) | {"bins": 10}
+    (finer.parent.parent / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match="is of quadruped-walk-10: quadruped-walk-3 can't begin with it"):
+        start_from(finer, get_task("quadruped-walk", 3), COARSE)
     with pytest.raises(UserError, match="is of quadruped-walk-3"):
-        grow_from(snapshot, get_task("dog-trot", 10), COARSE)
+        start_from(snapshot, get_task("dog-trot", 10), COARSE)
     (tmp_path / "weights.safetensors").touch()
     with pytest.raises(UserError, match="is no snapshot of a behaviour training"):
-        grow_from(tmp_path / "weights.safetensors", get_task("quadruped-walk", 10), COARSE)
+        start_from(tmp_path / "weights.safetensors", get_task("quadruped-walk", 10), COARSE)
