@@ -18,6 +18,15 @@ def test_the_page_shows_the_policies_that_are_shipped(monkeypatch):
     assert with_table(PAGE, POLICIES, policies_table()) == PAGE, "run: spin-rl data table"
 
 
+def test_a_policy_below_the_experts_share_is_called_the_best_reached():
+    (row,) = [line for line in policies_table().splitlines() if line.startswith("| dog-trot | 10 |")]
+    assert "| none yet | best reached: " in row
+    assert row.endswith(" steps after another training's |")
+    (row,) = [line for line in policies_table().splitlines() if line.startswith("| walker-run | 3 |")]
+    assert "best reached" not in row
+    assert row.endswith(" steps |")
+
+
 def test_datasets_found_replace_their_rows_and_others_keep_theirs(small_data):
     (metadata,) = list_datasets(small_data)
     page = with_table(PAGE, DATASETS, datasets_table([], _page_with("other-1/random-v1, size 5, seed 0")))
