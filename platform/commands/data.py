@@ -270,6 +270,9 @@ def train_behaviour(
         int | None,
         typer.Option(min=1, help="Decisions whose rewards a return sums before its value; 3, or as it has."),
     ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(min=1, help="Environment steps before the first update; 8000, or as it has.")
+    ] = None,
     steps_per_update: Annotated[
         int | None, typer.Option(min=1, help="Environment steps for each update; 4, or what the training has.")
     ] = None,
@@ -323,6 +326,7 @@ def train_behaviour(
         "n_step": n_step,
         "episode_steps": episode_steps,
         "batch_size": batch_size,
+        "warmup_steps": warmup_steps,
         "steps_per_update": steps_per_update,
         "learning_rate": learning_rate,
         "evaluation_rounds": evaluation_rounds,
