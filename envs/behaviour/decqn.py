@@ -40,7 +40,11 @@ from spin_rl.envs.rollout import rollout
 
 @dataclass(frozen=True)
 class DecQNConfig:
-    """Settings of a behaviour training; a run is a function of these and the task."""
+    """Settings of a behaviour training; a run is a function of these and the task.
+
+    Raises:
+        UserError: environments that explore most, without others to explore least.
+    """
 
     seed: int = 0
     envs: int = 8  # episodes of a round
@@ -69,6 +73,13 @@ class DecQNConfig:
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
     anneal_steps: int = 0  # over which they do; 0: they don't
     bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
+
+    def __post_init__(self) -> None:
+        if self.epsilon_most and not (self.ahead and 0 < self.epsilon_final < self.epsilon_most <= 1):
+            raise UserError(
+                f"--epsilon-most {self.epsilon_most:g} needs a smaller --epsilon above 0 (it is "
+                f"{self.epsilon_final:g}) and --ahead above 0 (it is {self.ahead})."
+            )
 
     @property
     def architecture(self) -> Architecture:
@@ -338,12 +349,6 @@ class DecQN:
         return steps
 
     def _check_settings(self) -> None:
-        config = self.config
-        if config.epsilon_most and not (config.ahead and 0 < config.epsilon_final <= config.epsilon_most <= 1):
-            raise UserError(
-                f"--epsilon-most {config.epsilon_most:g} needs a smaller --epsilon above 0 (it is "
-                f"{config.epsilon_final:g}) and --ahead above 0 (it is {config.ahead})."
-            )
         path = self.folder / "config.json"
         settings = {"task": self.task.name, "bins": self.task.bins, **asdict(self.config)}
         found = asdict(DecQNConfig()) | json.loads(path.read_text()) if path.exists() else settings
@@ -392,9 +397,11 @@ def _values(utilities: Tensor, action: Tensor) -> Tensor:
 
 
 def settings_of(folder: Path) -> DecQNConfig | None:
-    """Settings of the training in ``folder``; None where there is none. One that is left out was the default then."""
+    """Settings of the training in ``folder``; None where there is none."""
     path = folder / "config.json"
-    if not path.exists():
-        return None
-    found = json.loads(path.read_text())
-    return DecQNConfig(**{field.name: found[field.name] for field in fields(DecQNConfig) if field.name in found})
+    return config_of(json.loads(path.read_text())) if path.exists() else None
+
+
+def config_of(settings: Mapping[str, Any]) -> DecQNConfig:
+    """Settings as they were written to a training's folder or a card. One that is left out was the default then."""
+    return DecQNConfig(**{field.name: settings[field.name] for field in fields(DecQNConfig) if field.name in settings})

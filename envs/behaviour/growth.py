@@ -10,7 +10,7 @@ from safetensors.torch import load
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from spin_rl.envs.behaviour.decqn import DecQNConfig, settings_of
+from spin_rl.envs.behaviour.decqn import DecQNConfig, config_of
 from spin_rl.envs.catalogue import Task, get_task, nvec_of
 from spin_rl.envs.errors import UserError
 
@@ -38,15 +38,13 @@ def start_from(snapshot: Path, task: Task, config: DecQNConfig) -> tuple[DecQNCo
     other = json.loads(settings.read_text())
     if other["task"] != task.name or other["bins"] > task.bins:
         raise UserError(f"{snapshot} is of {other['task']}-{other['bins']}: {task.key} can't begin with it.")
-    before = settings_of(settings.parent)
-    assert before is not None
+    before = config_of(other)
     kept = asdict(before.architecture) | {"normalize": before.normalize}
     content = snapshot.read_bytes()
     config = replace(config, epsilon_steps=1, started_from=hashlib.sha256(content).hexdigest(), **kept)
     if other["bins"] == task.bins:
         return config, load(content)
-    choices = [nvec_of(problem.make()) for problem in (get_task(task.name, other["bins"]), task)]
-    return config, grown(load(content), *choices)
+    return config, grown(load(content), _choices(get_task(task.name, other["bins"])), _choices(task))
 
 
 def grown(weights: Mapping[str, Tensor], nvec: Sequence[int], finer: Sequence[int]) -> dict[str, Tensor]:
@@ -72,3 +70,11 @@ def grown(weights: Mapping[str, Tensor], nvec: Sequence[int], finer: Sequence[in
             between = interpolate(rows, finer[0], mode="linear", align_corners=True)
             made[name] = between.transpose(1, 2).reshape(-1, *weights[name].shape[1:])
     return made
+
+
+def _choices(task: Task) -> tuple[int, ...]:
+    env = task.make()
+    try:
+        return nvec_of(env)
+    finally:
+        env.close()

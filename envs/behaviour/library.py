@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load, load_file, save
 
-from spin_rl.envs.behaviour.network import Architecture, EpsilonGreedy, QNetwork, q_network
+from spin_rl.envs.behaviour.decqn import config_of
+from spin_rl.envs.behaviour.network import EpsilonGreedy, QNetwork, q_network
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
@@ -191,8 +192,7 @@ def _network(task: Task, settings: dict[str, Any]) -> QNetwork:
     env = task.make()
     try:
         space: Any = env.observation_space
-        architecture = Architecture(**{f.name: settings[f.name] for f in fields(Architecture) if f.name in settings})
-        return q_network(int(np.prod(space.shape)), nvec_of(env), architecture)
+        return q_network(int(np.prod(space.shape)), nvec_of(env), config_of(settings).architecture)
     finally:
         env.close()
 

@@ -17,10 +17,10 @@ _SMALLEST_SCALE = 1e-2
 class Architecture:
     """Of what acts in a behaviour training."""
 
-    width: int = 512
-    members: int = 1  # networks; the smallest of their values is the target
-    symlog: bool = False  # of the observations
-    dueling: float = 0.0  # scale of the advantages, which are learnt apart from the state's value; 0: they are not
+    width: int
+    members: int  # networks; the smallest of their values is the target
+    symlog: bool  # of the observations
+    dueling: float  # scale of the advantages, which are learnt apart from the state's value; 0: they are not
 
 
 class DecoupledQ(nn.Module):

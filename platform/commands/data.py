@@ -239,8 +239,7 @@ def train_behaviour(
     members: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            help="Networks, of whose values the smallest is learnt from; 1, 2 for many sub-actions, or as it has.",
+            min=1, help="Networks, of whose values the smallest is learnt from; 1, or what the training has."
         ),
     ] = None,
     episode_steps: Annotated[
@@ -280,7 +279,7 @@ def train_behaviour(
     learning_rate: Annotated[float | None, typer.Option(min=0, help="0.0003, or what the training has.")] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option(help="Begin with this snapshot of another training, of as many bins or fewer. Not needed later."),
+        typer.Option(help="Begin with this snapshot of another training, of as many bins or fewer; its network is kept as it is."),
     ] = None,
     anneal: Annotated[
         int | None,

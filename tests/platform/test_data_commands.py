@@ -74,6 +74,8 @@ def test_names_are_whole_however_narrow_the_terminal_is():
         ("train-behaviour cheetah-run --device nowhere", "There is no device nowhere here"),
         ("train-behaviour cheetah-run --ahead 0 --actors 2", "leave out --actors, or start a training with --ahead 20"),
         ("train-behaviour cheetah-run --envs 3", "--envs 3 is no multiple"),
+        ("train-behaviour cheetah-run --epsilon 0 --epsilon-most 0.4", "needs a smaller --epsilon above 0 (it is 0)"),
+        ("train-behaviour cheetah-run --epsilon 1 --epsilon-most 1", "needs a smaller --epsilon above 0 (it is 1)"),
         ("train-behaviour dog-trot --bins 10 --start-from nowhere", "nowhere is no snapshot of a behaviour training"),
         ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
         ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
