@@ -18,7 +18,7 @@ from spin_rl.envs.behaviour.collectors import (
     Weights,
     join_segments,
 )
-from spin_rl.envs.behaviour.decqn import DecQNConfig
+from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.catalogue import Task
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.ray_session import ray_session
@@ -88,7 +88,7 @@ class RayCollector:
 
 
 @contextmanager
-def open_collector(task: Task, config: DecQNConfig, actors: int | None) -> Iterator[Collector | None]:
+def open_collector(task: Task, config: BehaviourSettings, actors: int | None) -> Iterator[Collector | None]:
     """What steps the environments of a training; None where it does so itself (``ahead`` = 0).
 
     Args:

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from spin_rl.envs.behaviour.decqn import Evaluation
+from spin_rl.envs.behaviour.training import Evaluation
 from spin_rl.envs.catalogue import Task
 from spin_rl.platform.tracking_store import default_tracking_uri, open_experiment
 
@@ -14,7 +14,7 @@ EXPERIMENT = "behaviour"
 class BehaviourCurve:
     """Logs the points of one training; its run's id is kept in the training's folder."""
 
-    def __init__(self, storage: Path, task: Task, seed: int, folder: Path) -> None:
+    def __init__(self, storage: Path, task: Task, seed: int, folder: Path, algorithm: str) -> None:
         self._client, experiment = open_experiment(default_tracking_uri(storage), EXPERIMENT)
         self._task = task
         known = folder / "mlflow_run"
@@ -23,7 +23,7 @@ class BehaviourCurve:
             self._client.update_run(self._run, status="RUNNING")
         else:
             self._run = self._client.create_run(experiment, run_name=f"{task.key}-seed-{seed}").info.run_id
-            for name, value in {"task": task.name, "bins": task.bins, "seed": seed, "algorithm": "DecQN"}.items():
+            for name, value in {"task": task.name, "bins": task.bins, "seed": seed, "algorithm": algorithm}.items():
                 self._client.log_param(self._run, name, value)
             known.write_text(self._run)
         # a training that goes on from its checkpoint makes some points again, the same ones
@@ -42,8 +42,9 @@ class BehaviourCurve:
             "train/epsilon": point.epsilon,
             "time/train_seconds": point.seconds,
         }
-        if point.agreement is not None:
-            values["train/agreement"] = point.agreement
+        for name in ("agreement", "entropy", "temperature"):
+            if (value := getattr(point, name)) is not None:
+                values[f"train/{name}"] = value
         for name, value in values.items():
             self._client.log_metric(self._run, name, value, step=point.step)
         self._logged = point.step

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spin_rl.envs.behaviour.network import Architecture, EpsilonGreedy, QNetwork, q_network
+from spin_rl.envs.behaviour.network import Architecture, Drawn, EpsilonGreedy, QNetwork, q_network
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
@@ -43,6 +43,7 @@ class Collection:
     architecture: Architecture
     repeat: int = 1  # steps that a decision holds for
     spread: float = 0.0  # of the groups' epsilons: the last group's is epsilon to the power 1 - spread
+    drawn: bool = False  # choices are drawn by the network's outputs; else the greatest is chosen, but for epsilon
 
     @property
     def groups(self) -> int:
@@ -64,6 +65,10 @@ class Collection:
         al. 2018, arXiv 1803.00933).
         """
         return float(epsilon ** (1.0 - self.spread * group / max(1, self.groups - 1)))
+
+    def policy(self, network: QNetwork, group: int, epsilon: float) -> Drawn | EpsilonGreedy:
+        """What acts in a group, by a network and the training's epsilon."""
+        return Drawn(network) if self.drawn else EpsilonGreedy(network, self.epsilon(group, epsilon))
 
 
 class Group:
@@ -93,7 +98,7 @@ class Group:
         set_weights(self._network, weights)
         steps = []
         for epsilon in epsilons:
-            policy = EpsilonGreedy(self._network, self._collection.epsilon(self._number, epsilon))
+            policy = self._collection.policy(self._network, self._number, epsilon)
             if self._made % self._collection.repeat == 0:
                 self._action = policy.act(self._observation, self._generator.random((GROUP, policy.draws)))
             self._made += 1
@@ -166,4 +171,6 @@ def set_weights(network: QNetwork, weights: Weights) -> None:
 def refuse_termination(task: Task, results: Sequence[tuple[Any, ...]]) -> None:
     """Raises UserError where a step terminated its episode: the replay memory holds episodes of one length."""
     if any(terminated for _, _, terminated, _, _ in results):
-        raise UserError(f"{task.key} terminates episodes; DecQN trains on tasks of a fixed length only.")
+        raise UserError(
+            f"{task.key} terminates episodes; behaviour policies are trained on tasks of a fixed length only."
+        )

@@ -1,407 +1,79 @@
-"""Online DecQN (Seyde et al. 2023, arXiv 2210.12566): trains the behaviour policies that datasets are collected with.
+"""Online DecQN (Seyde et al. 2023, arXiv 2210.12566): double Q-learning on decoupled utilities.
 
-Double Q-learning on decoupled utilities, n-step returns, Huber loss, the decomposed target formed with the mean over
-sub-actions, Polyak-averaged target network, epsilon-greedy exploration.
-
-With ``ahead`` = 0 every decision is made by the newest weights, in this process. With ``ahead`` = L a collector steps
-the environments L times while the learner works on the L steps before, so both are busy; the weights that act are then
-one such segment old:
-
-    collector   segment 0 | segment 1 (weights 0) | segment 2 (weights 1) | ...
-    learner     -         | updates on 0 -> 1     | updates on 1 -> 2     | ...
-
-What is computed does not depend on how many processes the collector has, nor on which of the two is faster.
+Huber loss, the decomposed target formed with the mean over sub-actions, Polyak-averaged target network.
 """
 
-import json
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from spin_rl.envs.behaviour.checkpoint import Checkpoints
-from spin_rl.envs.behaviour.collectors import Collection, Collector, Segment, refuse_termination, weights_of
-from spin_rl.envs.behaviour.network import Architecture, EpsilonGreedy, q_network
-from spin_rl.envs.behaviour.replay import RoundReplay
-from spin_rl.envs.catalogue import Task, nvec_of
-from spin_rl.envs.errors import UserError
+from spin_rl.envs.behaviour.learner import polyak
+from spin_rl.envs.behaviour.network import q_network
+from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
-from spin_rl.envs.rollout import rollout
-
-
-@dataclass(frozen=True)
-class DecQNConfig:
-    """Settings of a behaviour training; a run is a function of these and the task.
-
-    Raises:
-        UserError: environments that explore most, without others to explore least.
-    """
-
-    seed: int = 0
-    envs: int = 8  # episodes of a round
-    ahead: int = 0  # steps that the environments are stepped while the learner works; 0: none
-    width: int = 512
-    learning_rate: float = 3e-4
-    batch_size: int = 256
-    gamma: float = 0.99  # of a decision
-    n_step: int = 3  # decisions
-    target_rate: float = 0.005
-    steps_per_update: int = 4
-    warmup_steps: int = 8_000
-    epsilon_final: float = 0.05
-    epsilon_most: float = 0.0  # final value of the environments that explore most, others between; 0: all alike
-    epsilon_steps: int = 64_000  # over which epsilon falls from 1 to its final value
-    capacity: int = 1_000_000  # environment steps held in the replay memory
-    evaluation_rounds: int = 2
-    evaluation_episodes: int = 10
-    normalize: bool = False  # observations, by the mean and standard deviation of those so far
-    symlog: bool = False  # of the observations, before that
-    dueling: float = 0.0  # scale of the advantages, which are learnt apart from the state's value; 0: they are not
-    members: int = 1  # networks; the smallest of their values is the target
-    episode_steps: int = 0  # of the training's episodes; 0: the task's. Evaluations play whole ones
-    action_repeat: int = 1  # steps that a decision of the training holds for; evaluations decide at every step
-    started_from: str = ""  # digest of the weights of another training that it begins with; "": random ones
-    anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
-    anneal_steps: int = 0  # over which they do; 0: they don't
-    bfloat16: bool = True  # forward passes; about twice as fast as float32 on a CPU that has the instructions
-
-    def __post_init__(self) -> None:
-        if self.epsilon_most and not (self.ahead and 0 < self.epsilon_final < self.epsilon_most <= 1):
-            raise UserError(
-                f"--epsilon-most {self.epsilon_most:g} needs a smaller --epsilon above 0 (it is "
-                f"{self.epsilon_final:g}) and --ahead above 0 (it is {self.ahead})."
-            )
-
-    @property
-    def architecture(self) -> Architecture:
-        """Of the networks."""
-        return Architecture(self.width, self.members, self.symlog, self.dueling)
-
-    @property
-    def collection(self) -> Collection:
-        """How a collector steps the environments."""
-        spread = 1.0 - math.log(self.epsilon_most) / math.log(self.epsilon_final) if self.epsilon_most else 0.0
-        return Collection(self.seed, self.envs, self.architecture, self.action_repeat, spread)
-
-
-_ANNEALED = 0.1
-_LATER = {"anneal_from", "anneal_steps"}
-"""Settings that say nothing of the steps before ``anneal_from``: until then they may be given anew."""
-_ASIDE = {"evaluation_rounds", "evaluation_episodes"}
-"""Settings that the weights do not depend on: they may be given anew at any time."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A point of the learning curve."""
-
-    step: int
-    return_mean: float
-    return_std: float
-    loss: float
-    epsilon: float
-    seconds: float
-    agreement: float | None = None  # share of sub-actions for which all members would choose the same
 
 
 class DecQN:
-    """A behaviour training in ``folder``: its curve, a snapshot per evaluation, and a checkpoint to go on from."""
+    """Learns utilities, the greatest of which is what each sub-action does."""
 
     def __init__(
-        self,
-        task: Task,
-        config: DecQNConfig,
-        folder: Path,
-        *,
-        collector: Collector | None = None,
-        device: str | torch.device = "cpu",
-        start: Mapping[str, Tensor] | None = None,
+        self, observation_size: int, nvec: Sequence[int], settings: BehaviourSettings, device: torch.device
     ) -> None:
-        """
-        Args:
-            task: the problem.
-            config: a training that is there already has to have the same one, but for how it is evaluated, and for
-                an annealing that it has not come to.
-            folder: where it lies.
-            collector: steps the environments; needed where ``config.ahead`` is not 0.
-            device: where the learner works. Another one rounds differently.
-            start: weights that the training begins with: those of ``config.started_from``. One that is there goes on
-                from its checkpoint.
-        """
-        self.task, self.config, self.folder = task, config, folder
-        self._collector, self._device = collector, torch.device(device)
-        self._envs = [task.make() for _ in range(1 if config.ahead else config.envs)]
-        self._nvec = nvec_of(self._envs[0])
-        space: Any = self._envs[0].observation_space
-        self._observation_size = int(space.shape[0])
-        torch.manual_seed(config.seed)
-        self.network = q_network(self._observation_size, self._nvec, config.architecture).to(self._device)
-        self.target = q_network(self._observation_size, self._nvec, config.architecture).to(self._device)
-        if start is not None:
-            self.network.load_state_dict(start)
+        self._settings, self._device = settings, device
+        self.network = q_network(observation_size, nvec, settings.architecture).to(device)
+        self.target = q_network(observation_size, nvec, settings.architecture).to(device)
         self.target.load_state_dict(self.network.state_dict())
-        self._optimizer = torch.optim.Adam(self.network.parameters(), config.learning_rate, fused=True)
-        self._episode_steps = self._steps_of_an_episode()
-        if config.episode_steps > self._episode_steps:
-            raise UserError(
-                f"An episode of {task.key} has {self._episode_steps:,} steps, not {config.episode_steps:,}."
-            )
-        self._episode_steps = config.episode_steps or self._episode_steps
-        self._replay: RoundReplay | None = None
-        self._checkpoints = Checkpoints(folder)
-        self.round = 0
-        self.seconds = 0.0
-        if config.started_from and start is None and not self._checkpoints.round():
-            raise UserError(f"{folder} has no checkpoint yet: name again what the training begins with, --start-from.")
-        folder.mkdir(parents=True, exist_ok=True)
-        self._check_settings()
+        self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, fused=True)
+        self.measures: dict[str, float] = {}
 
-    @property
-    def step(self) -> int:
-        """Environment steps so far."""
-        return self.round * self.config.envs * self._episode_steps
-
-    def train(
-        self, steps: int, on_step: Callable[[int], None] | None = None, checkpoint_seconds: float = 60.0
-    ) -> Iterator[Evaluation]:
-        """Go on until ``steps`` environment steps are made; yields a point of the curve at each evaluation.
-
-        A checkpoint is written at the end of a round, once ``checkpoint_seconds`` have passed since the last one.
-        ``on_step`` is called with the environment steps so far.
-        """
-        config = self.config
-        if self._replay is None:
-            rounds = max(2, config.capacity // (config.envs * self._episode_steps))
-            self._replay = RoundReplay(
-                rounds, config.envs, self._episode_steps, self._observation_size, len(self._nvec)
-            )
-            self._restore()
-        checkpointed = time.perf_counter()
-        while self.step < steps:
-            started = time.perf_counter()
-            for group in self._optimizer.param_groups:
-                group["lr"] = config.learning_rate * self._annealing(self.step)
-            run = self._round_ahead if config.ahead else self._round_step_by_step
-            loss, epsilon = run(self._replay, on_step or (lambda _: None))
-            self.round += 1
-            if config.normalize and not config.started_from:  # weights that it starts with go with their scale
-                self._track(self._replay)
-            self.seconds += time.perf_counter() - started
-            if self.round % config.evaluation_rounds == 0 or self.step >= steps:
-                yield self._evaluate(loss, epsilon)
-            if time.perf_counter() - checkpointed >= checkpoint_seconds or self.step >= steps:
-                self._checkpoint()
-                checkpointed = time.perf_counter()
-
-    def _round_step_by_step(self, replay: RoundReplay, on_step: Callable[[int], None]) -> tuple[float, float]:
-        """One episode of every environment, with its updates; all randomness is a function of (seed, round)."""
-        config = self.config
-        generator = np.random.default_rng((config.seed, self.round))
-        seeds = generator.integers(2**31, size=config.envs)
-        replay.begin_round(
-            np.stack([env.reset(seed=int(seed))[0] for env, seed in zip(self._envs, seeds, strict=True)])
-        )
-        policy = EpsilonGreedy(self.network)
-        losses: list[Tensor] = []
-        for index in range(self._episode_steps):
-            policy.epsilon = self._epsilon(index)
-            if index % config.action_repeat == 0:
-                action = policy.act(replay.newest[index], generator.random((config.envs, policy.draws)))
-            results = [env.step(row) for env, row in zip(self._envs, action, strict=True)]
-            refuse_termination(self.task, results)
-            replay.append(
-                action,
-                np.array([reward for _, reward, *_ in results], np.float32),
-                np.stack([row for row, *_ in results]),
-            )
-            if self._learns(index):
-                for _ in range(config.envs // config.steps_per_update):
-                    losses += self._updates(replay, generator, 1)
-            on_step(self.step + (index + 1) * config.envs)
-        return float(torch.stack(losses).mean()) if losses else 0.0, policy.epsilon
-
-    def _round_ahead(self, replay: RoundReplay, on_step: Callable[[int], None]) -> tuple[float, float]:
-        """The same with a collector that works ahead, but not past the round's end: a checkpoint is taken there."""
-        config = self.config
-        collector = self._collector
-        assert collector is not None, "a training with ahead > 0 needs a collector"
-        generator = np.random.default_rng((config.seed, self.round, 0))  # the groups have 1, 2, ...
-        segments = [
-            range(first, min(first + config.ahead, self._episode_steps))
-            for first in range(0, self._episode_steps, config.ahead)
-        ]
-
-        def collect(segment: range) -> Callable[[], Segment]:
-            return collector.advance(weights_of(self.network), [self._epsilon(index) for index in segment])
-
-        replay.begin_round(collector.begin(self.round)())
-        collected = collect(segments[0])
-        losses: list[Tensor] = []
-        for number, segment in enumerate(segments):
-            steps = collected()
-            if number + 1 < len(segments):
-                collected = collect(segments[number + 1])
-            for action, reward, observation in zip(*steps, strict=True):
-                replay.append(action, reward, observation)
-            if self._learns(segment.start):
-                losses += self._updates(replay, generator, len(segment) * config.envs // config.steps_per_update)
-            on_step(self.step + segment.stop * config.envs)
-        return float(torch.stack(losses).mean()) if losses else 0.0, self._epsilon(segments[-1][-1])
-
-    def _track(self, replay: RoundReplay) -> None:
-        """Both networks see observations scaled alike."""
-        observations = torch.from_numpy(replay.newest).to(self._device)
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Instead of random weights."""
         for network in (self.network, self.target):
-            network.track(observations, self.round)
+            network.load_state_dict(weights)
 
-    def _epsilon(self, index: int) -> float:
-        """Of the round's step ``index``."""
-        made = self.step + index * self.config.envs
-        return max(self.config.epsilon_final, 1.0 - made / self.config.epsilon_steps) * self._annealing(made)
+    def begin_round(self, learning_rate: float, seed: int) -> None:
+        """Nothing of an update is drawn."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
 
-    def _annealing(self, made: int) -> float:
-        """Share of learning rate and epsilon that is left after ``made`` environment steps."""
-        config = self.config
-        over = max(0, made - config.anneal_from) / config.anneal_steps if config.anneal_steps else 0.0
-        return max(_ANNEALED, 1.0 - (1.0 - _ANNEALED) * over)
+    def track(self, observations: Tensor, batches: int) -> None:
+        """Both networks see observations scaled alike."""
+        for network in (self.network, self.target):
+            network.track(observations, batches)
 
-    def _learns(self, index: int) -> bool:
-        """The memory has enough for updates at the round's step ``index``."""
-        return self.step + index * self.config.envs >= self.config.warmup_steps
+    def update(self, observation: Tensor, action: Tensor, returns: Tensor, discount: Tensor, then: Tensor) -> Tensor:
+        """A step on Huber(mean_i U_i(s, a_i) - (G_n + gamma^n mean_i U'_i(s_n, argmax_c U_i(s_n, c)))).
 
-    def _updates(self, replay: RoundReplay, generator: np.random.Generator, count: int) -> list[Tensor]:
-        """``count`` steps on Huber(mean_i U_i(s, a_i) - (G_n + gamma^n mean_i U'_i(s_n, argmax_c U_i(s_n, c)))).
-
-        Their batches are drawn and sent to the device together.
+        Returns:
+            The loss, a scalar.
         """
-        config = self.config
-        repeat = config.action_repeat
-        drawn = replay.draw(generator, count * config.batch_size, repeat)
-        arrays = replay.transitions(drawn, config.n_step * repeat, config.gamma ** (1 / repeat))
-        batches = [torch.from_numpy(array).to(self._device).split(config.batch_size) for array in arrays]
-        return [self._update(*batch) for batch in zip(*batches, strict=True)]
-
-    def _update(self, observation: Tensor, action: Tensor, returns: Tensor, discount: Tensor, then: Tensor) -> Tensor:
-        config = self.config
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=config.bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.bfloat16):
             with torch.no_grad():
                 best = self.network(then).argmax(-1, keepdim=True)  # (B, N, 1)
                 value = _values(self.target.each(then), best).amin(0)
             predicted = _values(self.network.each(observation), action[..., None])
         loss = smooth_l1_loss(predicted, (returns + discount * value).expand_as(predicted))
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self._optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.target.parameters()), list(self.network.parameters()), config.target_rate)
+        self.optimizer.step()
+        polyak(self.target, self.network, self._settings.target_rate)
         return loss.detach()
 
-    def _evaluate(self, loss: float, epsilon: float) -> Evaluation:
-        returns = self._play(10_000 + self.round, self.config.evaluation_episodes)
-        point = Evaluation(
-            step=self.step,
-            return_mean=float(returns.mean()),
-            return_std=float(returns.std()),
-            loss=loss,
-            epsilon=epsilon,
-            seconds=self.seconds,
-            agreement=self._agreement(),
-        )
-        snapshots = self.folder / "snapshots"
-        snapshots.mkdir(exist_ok=True)
-        save_file(self.network.state_dict(), snapshots / f"{self.step:09d}.safetensors")
-        with (self.folder / "curve.jsonl").open("a") as file:
-            file.write(json.dumps(asdict(point)) + "\n")
-        return point
-
-    def _agreement(self) -> float | None:
-        """In every tenth observation of the newest round; chance, or knowing nothing of a choice, gives 1 / choices."""
-        if self.config.members == 1 or self._replay is None:
-            return None
-        seen = torch.from_numpy(self._replay.newest[::10]).to(self._device)
-        with torch.inference_mode():
-            greedy = self.network.each(seen.flatten(0, 1)).argmax(-1)  # (K, B, N)
-        return float((greedy == greedy[0]).all(0).float().mean())
-
-    def _play(self, seed: int, episodes: int) -> NDArray[np.float64]:
-        """Returns of greedy episodes."""
-        if self._collector and self.config.ahead:
-            return self._collector.evaluate(weights_of(self.network), seed, episodes)()
-        return rollout(self.task.make, EpsilonGreedy(self.network), episodes=episodes, seed=seed).returns
-
-    def _steps_of_an_episode(self) -> int:
-        env = self._envs[0]
-        env.reset(seed=0)
-        action = np.zeros(len(self._nvec), np.int64)
-        steps, over = 0, False
-        while not over:
-            _, _, terminated, truncated, _ = env.step(action)
-            steps, over = steps + 1, terminated or truncated
-        return steps
-
-    def _check_settings(self) -> None:
-        path = self.folder / "config.json"
-        settings = {"task": self.task.name, "bins": self.task.bins, **asdict(self.config)}
-        found = asdict(DecQNConfig()) | json.loads(path.read_text()) if path.exists() else settings
-        differing = {key for key in settings if found.get(key) != settings[key]} - _ASIDE
-        if differing and differing <= _LATER:
-            made = self._checkpoints.round() * self.config.envs * self._episode_steps
-            for which in (found, settings):
-                if which["anneal_steps"] and which["anneal_from"] < made:
-                    raise UserError(
-                        f"{self.folder} holds a behaviour training of {made:,} steps, and an annealing from step "
-                        f"{which['anneal_from']:,} on can neither be added nor taken back: let it begin later, with "
-                        "more --steps or a smaller --anneal, or leave --anneal out."
-                    )
-        elif differing:
-            raise UserError(
-                f"{self.folder} holds a behaviour training with other settings ({', '.join(sorted(differing))}); "
-                "name another folder or delete it."
-            )
-        path.write_text(json.dumps(settings, indent=2))
-
-    def _checkpoint(self) -> None:
-        assert self._replay is not None
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint needs."""
         tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
         tensors |= {f"target.{key}": value for key, value in self.target.state_dict().items()}
-        tensors |= optimizer_tensors(self._optimizer, "optimizer.")
-        self._checkpoints.write(self.round, self.seconds, tensors, self._replay)
+        return tensors | optimizer_tensors(self.optimizer, "optimizer.")
 
-    def _restore(self) -> None:
-        assert self._replay is not None
-        found = self._checkpoints.read(self._replay)
-        if found is None:
-            return
-        self.round, self.seconds, tensors = found
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what ``tensors`` gave."""
         for prefix, module in (("network.", self.network), ("target.", self.target)):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        load_optimizer_tensors(self._optimizer, tensors, "optimizer.")
-        curve = self.folder / "curve.jsonl"  # points after the checkpoint are made again
-        if curve.exists():
-            kept = [line for line in curve.read_text().splitlines() if json.loads(line)["step"] <= self.step]
-            curve.write_text("".join(line + "\n" for line in kept))
+        load_optimizer_tensors(self.optimizer, tensors, "optimizer.")
 
 
 def _values(utilities: Tensor, action: Tensor) -> Tensor:
     """Members' values (K, B) of the actions (B, N, 1), of utilities (K, B, N, C)."""
     return utilities.gather(-1, action.expand(len(utilities), *action.shape)).mean((2, 3))
-
-
-def settings_of(folder: Path) -> DecQNConfig | None:
-    """Settings of the training in ``folder``; None where there is none."""
-    path = folder / "config.json"
-    return config_of(json.loads(path.read_text())) if path.exists() else None
-
-
-def config_of(settings: Mapping[str, Any]) -> DecQNConfig:
-    """Settings as they were written to a training's folder or a card. One that is left out was the default then."""
-    return DecQNConfig(**{field.name: settings[field.name] for field in fields(DecQNConfig) if field.name in settings})

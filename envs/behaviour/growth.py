@@ -10,7 +10,7 @@ from safetensors.torch import load
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from spin_rl.envs.behaviour.decqn import DecQNConfig, config_of
+from spin_rl.envs.behaviour.settings import BehaviourSettings, config_of
 from spin_rl.envs.catalogue import Task, get_task, nvec_of
 from spin_rl.envs.errors import UserError
 
@@ -18,7 +18,7 @@ _LAST = ("body.6.weight", "body.6.bias")
 """Of a network's last layer, whose rows are the choices."""
 
 
-def start_from(snapshot: Path, task: Task, config: DecQNConfig) -> tuple[DecQNConfig, dict[str, Tensor]]:
+def start_from(snapshot: Path, task: Task, config: BehaviourSettings) -> tuple[BehaviourSettings, dict[str, Tensor]]:
     """Settings and first weights of a training that begins with a snapshot of another one.
 
     It may go on with other settings what that one began. It has its architecture, and explores no more at its start
@@ -39,7 +39,7 @@ def start_from(snapshot: Path, task: Task, config: DecQNConfig) -> tuple[DecQNCo
     if other["task"] != task.name or other["bins"] > task.bins:
         raise UserError(f"{snapshot} is of {other['task']}-{other['bins']}: {task.key} can't begin with it.")
     before = config_of(other)
-    kept = asdict(before.architecture) | {"normalize": before.normalize}
+    kept = asdict(before.architecture) | {"normalize": before.normalize, "algorithm": before.algorithm}
     content = snapshot.read_bytes()
     config = replace(config, epsilon_steps=1, started_from=hashlib.sha256(content).hexdigest(), **kept)
     if other["bins"] == task.bins:

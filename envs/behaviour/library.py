@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load, load_file, save
 
-from spin_rl.envs.behaviour.decqn import config_of
 from spin_rl.envs.behaviour.network import EpsilonGreedy, QNetwork, q_network
+from spin_rl.envs.behaviour.settings import ALGORITHMS, config_of
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
@@ -53,6 +53,11 @@ class PolicyCard:
     digest: str  # SHA-256 of the weights file
     versions: dict[str, str]
     date: str
+
+    @property
+    def algorithm(self) -> str:
+        """What it was trained with, in writing."""
+        return ALGORITHMS[config_of(self.settings).algorithm]
 
     @property
     def label(self) -> str:
@@ -109,7 +114,7 @@ def ship(
 
     Args:
         task: the problem.
-        training: folder of a ``DecQN`` training.
+        training: folder of a ``BehaviourTraining``.
         folder: where to write; the shipped policies' folder by default.
         levels: which to ship.
         episodes: how many to measure with, at least 20.

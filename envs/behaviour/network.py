@@ -86,7 +86,14 @@ class DecoupledQ(nn.Module):
         self.scale.copy_(variance.sqrt().clamp_min(_SMALLEST_SCALE))
 
     def forward(self, observation: Tensor) -> Tensor:
-        scaled = (self._squashed(observation) - self.center) / self.scale
+        return self.of_scaled(self.scaled(observation))
+
+    def scaled(self, observation: Tensor) -> Tensor:
+        """Observations as the layers see them."""
+        return (self._squashed(observation) - self.center) / self.scale
+
+    def of_scaled(self, scaled: Tensor) -> Tensor:
+        """The same of observations that are scaled already."""
         features = self.body[:-1](scaled)
         with torch.autocast(features.device.type, enabled=False):  # choices differ by less than bfloat16 resolves
             utilities: Tensor = self.body[-1](features.float()).unflatten(-1, (len(self.nvec), -1))  # (B, N, C)
@@ -148,6 +155,25 @@ def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: s
     """Weights saved before networks scaled their observations say nothing on it."""
     state.setdefault(f"{prefix}center", torch.zeros_like(network.center))
     state.setdefault(f"{prefix}scale", torch.ones_like(network.scale))
+
+
+class Drawn:
+    """Each sub-action's choice is drawn by the softmax of its outputs."""
+
+    def __init__(self, network: QNetwork) -> None:
+        self.network = network
+        self._nvec = np.array(network.nvec)
+
+    @property
+    def draws(self) -> int:
+        return len(self._nvec)
+
+    def act(self, observation: NDArray[np.float32], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+        with torch.inference_mode():
+            there = torch.from_numpy(observation).to(next(self.network.parameters()).device)
+            up_to = self.network(there).softmax(-1).cumsum(-1).cpu().numpy()  # (B, N, C)
+        drawn: NDArray[np.int64] = (up_to <= uniforms[..., None]).sum(-1)
+        return np.minimum(drawn, self._nvec - 1)  # the sum of all may round to less than one
 
 
 class EpsilonGreedy:

@@ -219,6 +219,13 @@ def train_behaviour(
     steps: Annotated[int, typer.Option(help="Environment steps, those of earlier sittings included.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
     bins: Bins = 3,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(
+            help="decqn, a value for each sub-action; sac, a critic of joint actions, for many sub-actions. decqn, or "
+            "what the training has."
+        ),
+    ] = None,
     envs: Annotated[int | None, typer.Option(help="Environments, an even number; 8, or what the training has.")] = None,
     ahead: Annotated[
         int | None,
@@ -238,9 +245,11 @@ def train_behaviour(
     ] = None,
     members: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Networks, of whose values the smallest is learnt from; 1, or what the training has."
-        ),
+        typer.Option(min=1, help="Networks, of whose values the smallest is learnt from; 1, or as it has."),
+    ] = None,
+    entropy: Annotated[
+        float | None,
+        typer.Option(help="Of the choices that sac draws, as a share of the largest; 0.36, or as it has."),
     ] = None,
     episode_steps: Annotated[
         int | None,
@@ -279,7 +288,9 @@ def train_behaviour(
     learning_rate: Annotated[float | None, typer.Option(min=0, help="0.0003, or what the training has.")] = None,
     start_from: Annotated[
         Path | None,
-        typer.Option(help="Begin with this snapshot of another training, of as many bins or fewer; its network is kept as it is."),
+        typer.Option(
+            help="Begin with this snapshot of another training, of as many bins or fewer; its network is kept as it is."
+        ),
     ] = None,
     anneal: Annotated[
         int | None,
@@ -298,26 +309,29 @@ def train_behaviour(
     device: Annotated[str | None, typer.Option(help="Of the learner; a GPU where there is one.")] = None,
     storage: Storage = Path("results"),
 ) -> None:
-    """Train a behaviour policy with online DecQN. A training that is there goes on from its checkpoint.
+    """Train a behaviour policy online, with DecQN or SAC. A training that is there goes on from its checkpoint.
 
     Its bits depend on all options but --evaluation-rounds, --actors and --storage.
     """
     from spin_rl.envs import UserError, get_task
-    from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
     from spin_rl.envs.behaviour.growth import start_from as begin_with
+    from spin_rl.envs.behaviour.settings import ALGORITHMS, BehaviourSettings, settings_of
+    from spin_rl.envs.behaviour.training import BehaviourTraining
     from spin_rl.platform.behaviour_actors import open_collector
     from spin_rl.platform.behaviour_curve import BehaviourCurve
 
     problem = get_task(task, bins)
     folder = storage / "behaviour" / problem.key / f"seed-{seed}"
-    settings = settings_of(folder) or DecQNConfig(seed=seed, ahead=20, normalize=True)
+    settings = settings_of(folder) or BehaviourSettings(seed=seed, ahead=20, normalize=True)
     named: dict[str, Any] = {
+        "algorithm": algorithm,
         "envs": envs,
         "ahead": ahead,
         "normalize": normalize,
         "symlog": symlog,
         "dueling": dueling,
         "members": members,
+        "entropy": entropy,
         "action_repeat": action_repeat,
         "epsilon_final": epsilon,
         "epsilon_most": epsilon_most,
@@ -340,8 +354,11 @@ def train_behaviour(
         settings, start = begin_with(start_from, problem, settings)
     learner = learner_device(device)
     with open_collector(problem, settings, actors) as collector:
-        trainer = DecQN(problem, settings, folder, collector=collector, device=learner, start=start)
-        with BehaviourCurve(storage, problem, seed, folder) as curve, progress_bar() as progress:
+        trainer = BehaviourTraining(problem, settings, folder, collector=collector, device=learner, start=start)
+        with (
+            BehaviourCurve(storage, problem, seed, folder, ALGORITHMS[settings.algorithm]) as curve,
+            progress_bar() as progress,
+        ):
             bar = progress.add_task(f"{problem.key}", total=steps)
             for point in trainer.train(steps, lambda made: progress.update(bar, completed=made)):
                 curve.log(point)

@@ -175,7 +175,9 @@ def _source(task: Task, name: str, epsilon: float, policies: Path | None) -> _So
     policy, card = load_policy(task, name, policies)
     policy.epsilon = epsilon
     said = "" if card.label == name else f"; {card.label}"
-    return _Source(Origin(name, f"DecQN of {card.steps} steps, seed {card.seed}{said}", card.digest, epsilon), policy)
+    return _Source(
+        Origin(name, f"{card.algorithm} of {card.steps} steps, seed {card.seed}{said}", card.digest, epsilon), policy
+    )
 
 
 def behaviour_policy(task: Task, name: str, *, epsilon: float = 0.0, policies: Path | None = None) -> BatchPolicy:

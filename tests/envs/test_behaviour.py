@@ -14,15 +14,16 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import smooth_l1_loss
 
 from spin_rl.envs.behaviour.collectors import InProcessCollector, weights_of
-from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig
 from spin_rl.envs.behaviour.library import _as_medium, list_cards, load_policy, ship
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
 from spin_rl.envs.behaviour.replay import Drawn, RoundReplay
+from spin_rl.envs.behaviour.settings import BehaviourSettings
+from spin_rl.envs.behaviour.training import BehaviourTraining
 from spin_rl.envs.errors import UserError
 from tests.toy import toy_task
 
 TASK = toy_task(steps=20, terminates=False)
-TINY = DecQNConfig(
+TINY = BehaviourSettings(
     envs=2, width=8, batch_size=8, steps_per_update=1, warmup_steps=40, epsilon_steps=200, capacity=120,
     evaluation_rounds=1, evaluation_episodes=3, bfloat16=False,
 )  # fmt: skip
@@ -86,9 +87,9 @@ def test_weights_of_networks_that_scaled_nothing_are_taken():
     assert network.scale.tolist() == [1, 1, 1]
 
 
-def train(folder: Path, steps: int) -> DecQN:
+def train(folder: Path, steps: int) -> BehaviourTraining:
     torch.set_num_threads(1)
-    trainer = DecQN(TASK, TINY, folder)
+    trainer = BehaviourTraining(TASK, TINY, folder)
     list(trainer.train(steps))
     return trainer
 
@@ -98,7 +99,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
     script = (
         "import os; from pathlib import Path; from tests.envs.test_behaviour import *\n"
         "torch.set_num_threads(1)\n"
-        "trainer = DecQN(TASK, TINY, Path(os.environ['FOLDER']))\n"
+        "trainer = BehaviourTraining(TASK, TINY, Path(os.environ['FOLDER']))\n"
         "for point in trainer.train(400, checkpoint_seconds=0): os.kill(os.getpid(), 9) if trainer.round == 5 else None"
     )
     environment = os.environ | {"FOLDER": str(tmp_path / "killed")}
@@ -128,16 +129,16 @@ AHEAD = replace(TINY, envs=4, ahead=7, warmup_steps=100)  # segments of 7, 7 and
 
 
 def train_ahead(
-    folder: Path, collector, steps: int = 400, until_round: int = 100, settings: DecQNConfig = AHEAD
+    folder: Path, collector, steps: int = 400, until_round: int = 100, settings: BehaviourSettings = AHEAD
 ) -> None:
     torch.set_num_threads(1)
-    trainer = DecQN(TASK, settings, folder, collector=collector)
+    trainer = BehaviourTraining(TASK, settings, folder, collector=collector)
     for _ in trainer.train(steps, checkpoint_seconds=0):
         if trainer.round == until_round:  # its checkpoint is not written any more
             break
 
 
-def in_process(settings: DecQNConfig = AHEAD) -> InProcessCollector:
+def in_process(settings: BehaviourSettings = AHEAD) -> InProcessCollector:
     return InProcessCollector(TASK, settings.collection)
 
 
@@ -168,10 +169,10 @@ def test_both_networks_of_a_training_see_observations_scaled_by_all_rounds(tmp_p
             return lambda: segment
 
     settings = replace(AHEAD, normalize=True)
-    trainer = DecQN(TASK, settings, tmp_path, collector=Recording(TASK, AHEAD.collection))
+    trainer = BehaviourTraining(TASK, settings, tmp_path, collector=Recording(TASK, AHEAD.collection))
     list(trainer.train(240))
     assert len(seen) == 3 * 21
-    for network in (trainer.network, trainer.target):
+    for network in (trainer.learner.network, trainer.learner.target):
         np.testing.assert_allclose(network.center, np.mean(seen, (0, 1)), rtol=1e-4, atol=1e-6)
 
 
@@ -224,7 +225,7 @@ def test_symlog_is_what_is_centred_and_scaled():
 
 def test_a_training_of_short_episodes_starts_anew_and_is_evaluated_on_whole_ones(tmp_path):
     settings = replace(AHEAD, episode_steps=6)
-    trainer = DecQN(TASK, settings, tmp_path, collector=in_process(settings))
+    trainer = BehaviourTraining(TASK, settings, tmp_path, collector=in_process(settings))
     points = list(trainer.train(96, checkpoint_seconds=0))
     replay = trainer._replay
     assert (trainer.round, trainer.step, replay.rewards.shape[1]) == (4, 96, 6)
@@ -236,11 +237,13 @@ def test_a_training_of_short_episodes_starts_anew_and_is_evaluated_on_whole_ones
     np.testing.assert_allclose(returns, replay.rewards[0, 4, 1] + 0.5 * replay.rewards[0, 5, 1])
     np.testing.assert_allclose(discount, 0.25)
     np.testing.assert_array_equal(then[0], replay.observations[0, 6, 1])
-    whole = in_process(settings).evaluate(weights_of(trainer.network), 10_000 + 4, settings.evaluation_episodes)()
+    whole = in_process(settings).evaluate(
+        weights_of(trainer.learner.network), 10_000 + 4, settings.evaluation_episodes
+    )()
     assert points[-1].return_mean == pytest.approx(whole.mean())
     longer = replace(AHEAD, episode_steps=21)
     with pytest.raises(UserError, match="An episode of toy-4 has 20 steps, not 21"):
-        DecQN(TASK, longer, tmp_path / "longer", collector=in_process(longer))
+        BehaviourTraining(TASK, longer, tmp_path / "longer", collector=in_process(longer))
 
 
 def test_groups_explore_from_epsilon_to_the_most():
@@ -267,7 +270,7 @@ def test_a_group_acts_by_its_own_epsilon():
 @pytest.mark.parametrize("more", [{"epsilon_final": 0.0}, {"epsilon_final": 0.6}, {"ahead": 0}])
 def test_the_most_exploration_needs_a_least(tmp_path, more):
     with pytest.raises(UserError, match=r"--epsilon-most 0\.5 needs"):
-        DecQN(TASK, replace(AHEAD, **{"epsilon_most": 0.5, **more}), tmp_path, collector=None)
+        BehaviourTraining(TASK, replace(AHEAD, **{"epsilon_most": 0.5, **more}), tmp_path, collector=None)
 
 
 def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
@@ -281,7 +284,7 @@ def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
 
 
 def test_an_ensemble_acts_by_its_mean_and_learns_from_its_smallest_value(tmp_path):
-    trainer = DecQN(TASK, replace(TINY, members=2, learning_rate=0.0), tmp_path)
+    trainer = BehaviourTraining(TASK, replace(TINY, members=2, learning_rate=0.0), tmp_path)
     torch.manual_seed(0)
     observation, then, returns = torch.randn(64, 3), torch.randn(64, 3), torch.randn(64)
     action, discount = torch.randint(2, (64, 3)), torch.rand(64)
@@ -291,27 +294,27 @@ def test_an_ensemble_acts_by_its_mean_and_learns_from_its_smallest_value(tmp_pat
         return [member(at)[rows, torch.arange(3), taken].mean(1) for member in network.members]
 
     with torch.no_grad():
-        best = sum(member(then) for member in trainer.network.members).argmax(-1)
-        one, other = values(trainer.target, then, best)
+        best = sum(member(then) for member in trainer.learner.network.members).argmax(-1)
+        one, other = values(trainer.learner.target, then, best)
         assert (one < other).any()
         assert (other < one).any()
         target = returns + discount * torch.minimum(one, other)
-        losses = [smooth_l1_loss(value, target) for value in values(trainer.network, observation, action)]
+        losses = [smooth_l1_loss(value, target) for value in values(trainer.learner.network, observation, action)]
     expected = sum(losses) / 2
-    torch.testing.assert_close(trainer._update(observation, action, returns, discount, then), expected)
-    acted = EpsilonGreedy(trainer.network).act(then.numpy(), np.empty((64, 0)))
+    torch.testing.assert_close(trainer.learner.update(observation, action, returns, discount, then), expected)
+    acted = EpsilonGreedy(trainer.learner.network).act(then.numpy(), np.empty((64, 0)))
     np.testing.assert_array_equal(acted, best)
 
 
 def test_the_curve_says_how_often_members_agree(tmp_path):
-    (point,) = DecQN(TASK, replace(TINY, members=2), tmp_path / "random").train(40)
+    (point,) = BehaviourTraining(TASK, replace(TINY, members=2), tmp_path / "random").train(40)
     assert 0 < point.agreement < 1
-    trainer = DecQN(TASK, replace(TINY, members=2, learning_rate=0.0), tmp_path / "same")
-    one, other = trainer.network.members
+    trainer = BehaviourTraining(TASK, replace(TINY, members=2, learning_rate=0.0), tmp_path / "same")
+    one, other = trainer.learner.network.members
     other.load_state_dict(one.state_dict())
     (point,) = trainer.train(40)
     assert point.agreement == 1
-    (point,) = DecQN(TASK, TINY, tmp_path / "one").train(40)
+    (point,) = BehaviourTraining(TASK, TINY, tmp_path / "one").train(40)
     assert point.agreement is None
 
 
@@ -362,14 +365,14 @@ def test_actors_have_nothing_to_do_in_a_training_that_steps_nothing_ahead():
 def test_a_training_with_other_settings_is_not_gone_on_with(tmp_path):
     train(tmp_path, 40)
     with pytest.raises(UserError, match=r"other settings.*width"):
-        DecQN(TASK, replace(TINY, width=9), tmp_path)
+        BehaviourTraining(TASK, replace(TINY, width=9), tmp_path)
 
 
 def test_how_often_a_training_is_evaluated_does_not_change_it(tmp_path):
     train(tmp_path / "often", 240)
     torch.set_num_threads(1)
-    list(DecQN(TASK, TINY, tmp_path / "seldom").train(80))
-    list(DecQN(TASK, replace(TINY, evaluation_rounds=2), tmp_path / "seldom").train(240))
+    list(BehaviourTraining(TASK, TINY, tmp_path / "seldom").train(80))
+    list(BehaviourTraining(TASK, replace(TINY, evaluation_rounds=2), tmp_path / "seldom").train(240))
     often, seldom = (
         {path.name: path for path in (tmp_path / name / "snapshots").iterdir()} for name in ("often", "seldom")
     )
@@ -389,12 +392,12 @@ def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_pa
             epsilons.extend(later)
             return super().advance(weights, later)
 
-    def gone_on(folder: Path, settings: DecQNConfig, steps: int) -> list[float]:
+    def gone_on(folder: Path, settings: BehaviourSettings, steps: int) -> list[float]:
         rates = []
         collector = Recording(TASK, AHEAD.collection)
-        trainer = DecQN(TASK, settings, folder, collector=collector)
+        trainer = BehaviourTraining(TASK, settings, folder, collector=collector)
         for _ in trainer.train(steps, checkpoint_seconds=0):
-            rates.append(trainer._optimizer.param_groups[0]["lr"])
+            rates.append(trainer.learner.optimizer.param_groups[0]["lr"])
         return rates
 
     torch.set_num_threads(1)
@@ -407,12 +410,12 @@ def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_pa
     expected = 0.05 * np.clip(1 - 0.9 * (np.arange(0, 560, 4) - 320) / 160, 0.1, 1)
     np.testing.assert_allclose(epsilons[1:], expected[1:])
     with pytest.raises(UserError, match="560 steps, and an annealing from step 320"):  # it is over
-        DecQN(TASK, replace(annealed, anneal_from=400), tmp_path / "straight")
+        BehaviourTraining(TASK, replace(annealed, anneal_from=400), tmp_path / "straight")
     with pytest.raises(UserError, match="from step 320"):
-        DecQN(TASK, plain, tmp_path / "straight")
+        BehaviourTraining(TASK, plain, tmp_path / "straight")
     gone_on(tmp_path / "plain", plain, 240)
     with pytest.raises(UserError, match="from step 160"):
-        DecQN(TASK, replace(annealed, anneal_from=160), tmp_path / "plain")
+        BehaviourTraining(TASK, replace(annealed, anneal_from=160), tmp_path / "plain")
 
 
 def test_epsilon_greedy_draws_every_choice_and_only_existing_ones():

@@ -10,18 +10,19 @@ import torch
 from safetensors.torch import load_file
 
 from spin_rl.envs import UserError, get_task
-from spin_rl.envs.behaviour.decqn import DecQN, DecQNConfig, settings_of
 from spin_rl.envs.behaviour.growth import grown, start_from
 from spin_rl.envs.behaviour.network import Architecture, DecoupledQ, q_network
+from spin_rl.envs.behaviour.settings import BehaviourSettings, settings_of
+from spin_rl.envs.behaviour.training import BehaviourTraining
 
-COARSE = DecQNConfig(envs=2, width=8, symlog=True, dueling=0.5, members=2, normalize=True, evaluation_episodes=1)
+COARSE = BehaviourSettings(envs=2, width=8, symlog=True, dueling=0.5, members=2, normalize=True, evaluation_episodes=1)
 
 
 @pytest.fixture(scope="module")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("coarse")
     torch.set_num_threads(1)
-    list(DecQN(get_task("quadruped-walk", 3), COARSE, folder).train(2000))
+    list(BehaviourTraining(get_task("quadruped-walk", 3), COARSE, folder).train(2000))
     return folder / "snapshots/000002000.safetensors"
 
 
@@ -44,42 +45,45 @@ def test_a_training_grows_from_a_coarser_one_and_goes_on(snapshot, tmp_path):
     task = get_task("quadruped-walk", 10)
     config, start = start_from(snapshot, task, replace(COARSE, width=16, members=1, envs=4, normalize=False))
     assert (config.architecture, config.normalize, config.envs) == (Architecture(8, 2, True, 0.5), True, 4)
-    trainer = DecQN(task, replace(config, warmup_steps=4000), tmp_path, start=start)
+    trainer = BehaviourTraining(task, replace(config, warmup_steps=4000), tmp_path, start=start)
     coarse = q_network(78, (3,) * 12, COARSE.architecture)
     coarse.load_state_dict(load_file(snapshot))
     observation = 3 * torch.randn(50, 78)
     there = coarse(observation)
-    for network in (trainer.network, trainer.target):  # every greedy action is that of the coarse network
+    for network in (
+        trainer.learner.network,
+        trainer.learner.target,
+    ):  # every greedy action is that of the coarse network
         choice = network(observation).argmax(-1) / 9
         np.testing.assert_allclose(choice[there.argmax(-1) == 0], 0)
         np.testing.assert_allclose(choice[there.argmax(-1) == 2], 1)
         np.testing.assert_allclose(choice[there.argmax(-1) == 1], 0.5, atol=0.06)
     assert trainer._epsilon(1) == config.epsilon_final  # it explores no more than at its end
-    center = trainer.network.members[0].center.clone()
+    center = trainer.learner.network.members[0].center.clone()
     list(trainer.train(4000, checkpoint_seconds=0))
-    torch.testing.assert_close(trainer.network.members[0].center, center)  # weights and scale go together
+    torch.testing.assert_close(trainer.learner.network.members[0].center, center)  # weights and scale go together
     again = settings_of(tmp_path)
     assert again is not None
-    assert DecQN(task, again, tmp_path).config.started_from == config.started_from
+    assert BehaviourTraining(task, again, tmp_path).config.started_from == config.started_from
 
 
 def test_a_training_begins_with_the_weights_of_one_with_other_settings(snapshot, tmp_path):
     task = get_task("quadruped-walk", 3)
     config, start = start_from(snapshot, task, replace(COARSE, gamma=0.9))
-    trainer = DecQN(task, config, tmp_path, start=start)
+    trainer = BehaviourTraining(task, config, tmp_path, start=start)
     assert trainer.config.gamma == 0.9
     for name, tensor in load_file(snapshot).items():
-        torch.testing.assert_close(trainer.network.state_dict()[name], tensor)
+        torch.testing.assert_close(trainer.learner.network.state_dict()[name], tensor)
 
 
 def test_a_training_that_grew_from_other_weights_does_not_go_on(snapshot, tmp_path):
     task = get_task("quadruped-walk", 10)
     config, start = start_from(snapshot, task, COARSE)
-    DecQN(task, config, tmp_path, start=start)
+    BehaviourTraining(task, config, tmp_path, start=start)
     with pytest.raises(UserError, match=r"other settings \(started_from\)"):
-        DecQN(task, replace(config, started_from="0" * 64), tmp_path, start=start)
+        BehaviourTraining(task, replace(config, started_from="0" * 64), tmp_path, start=start)
     with pytest.raises(UserError, match="name again what the training begins with, --start-from"):
-        DecQN(task, config, tmp_path)
+        BehaviourTraining(task, config, tmp_path)
 
 
 def test_what_is_no_coarser_training_is_refused(snapshot, tmp_path):

@@ -7,7 +7,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from spin_rl.envs import get_task
-from spin_rl.envs.behaviour.decqn import Evaluation
+from spin_rl.envs.behaviour.training import Evaluation
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.commands.data import app, wide_table
 
@@ -103,7 +103,7 @@ def test_a_training_that_goes_on_keeps_one_curve_in_mlflow(tmp_path, monkeypatch
     points = [Evaluation(step, float(step), 1.0, 0.5, 0.1, 2.0, agreement=step / 40) for step in (10, 20, 30)]
 
     def interrupted() -> None:
-        with BehaviourCurve(tmp_path, task, 0, folder) as curve:
+        with BehaviourCurve(tmp_path, task, 0, folder, "DecQN") as curve:
             for point in points[:2]:
                 curve.log(point)
             raise KeyboardInterrupt
@@ -113,7 +113,7 @@ def test_a_training_that_goes_on_keeps_one_curve_in_mlflow(tmp_path, monkeypatch
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("behaviour").experiment_id
     assert [run.info.status for run in client.search_runs([experiment])] == ["KILLED"]
-    with BehaviourCurve(tmp_path, task, 0, folder) as curve:
+    with BehaviourCurve(tmp_path, task, 0, folder, "DecQN") as curve:
         for point in points[1:]:
             curve.log(point)
     (run,) = client.search_runs([experiment])

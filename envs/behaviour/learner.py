@@ -1,0 +1,52 @@
+"""What a behaviour training asks of the algorithm that learns in it."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from spin_rl.envs.behaviour.network import QNetwork
+
+
+class Learner(Protocol):
+    """Networks, and how they are moved by transitions. Tensors are on its device."""
+
+    measures: dict[str, float]
+    """Of the round's last update, for the curve; by what they are called there."""
+
+    @property
+    def network(self) -> QNetwork:
+        """What acts: each sub-action does what has the greatest output, or is drawn by them."""
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Take these instead of random ones for what acts."""
+
+    def begin_round(self, learning_rate: float, seed: int) -> None:
+        """What a round's updates draw is a function of ``seed``."""
+
+    def track(self, observations: Tensor, batches: int) -> None:
+        """Centre and scale by new observations (..., S), too; see ``DecoupledQ.track``."""
+
+    def update(self, observation: Tensor, action: Tensor, returns: Tensor, discount: Tensor, then: Tensor) -> Tensor:
+        """Learn from B transitions over n steps; the loss.
+
+        Args:
+            observation: (B, S).
+            action: (B, N), indices of choices.
+            returns: (B,), discounted sums of the rewards until ``then``.
+            discount: (B,), of what comes after.
+            then: (B, S), the observations n steps on.
+        """
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint needs, between rounds."""
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what ``tensors`` gave."""
+
+
+def polyak(target: nn.Module, network: nn.Module, rate: float) -> None:
+    """Move a target network's parameters by ``rate`` of the way to the network's."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), rate)
