@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss, one_hot
+from torch.nn.functional import mse_loss
 
 from spin_rl.envs.behaviour.learner import polyak
 from spin_rl.envs.behaviour.network import DecoupledQ, q_network
@@ -139,10 +139,12 @@ class FactoredSAC:
 
     def _levels_of_drawn(self, logits: Tensor) -> Tensor:
         """Levels (B, N) of choices drawn by logits (B, N, C); their gradient is that of the softmax."""
-        noise = torch.empty_like(logits).exponential_(generator=self._generator).log()
-        soft = (logits - noise).softmax(-1)
-        hard = one_hot(soft.argmax(-1), logits.shape[-1]) + (soft - soft.detach())
-        return (hard * self._levels).sum(-1)
+        noisy = logits - torch.empty_like(logits).exponential_(generator=self._generator).log()
+        levels = self._levels_of(noisy.argmax(-1))
+        if not torch.is_grad_enabled():
+            return levels
+        soft = (noisy.softmax(-1) * self._levels).sum(-1)
+        return levels + (soft - soft.detach())
 
     def _step(self, name: str, loss: Tensor, parameters: Iterable[Tensor]) -> None:
         """Of one optimiser; other parameters that the loss goes through get no gradient."""

@@ -143,7 +143,14 @@ def in_process(settings: BehaviourSettings = AHEAD) -> InProcessCollector:
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"normalize": True, "members": 2}, {"action_repeat": 2}, {"epsilon_most": 0.5, "dueling": 0.1}]
+    "more",
+    [
+        {},
+        {"normalize": True, "members": 2},
+        {"action_repeat": 2},
+        {"epsilon_most": 0.5, "dueling": 0.1},
+        {"algorithm": "sac", "members": 2, "normalize": True},
+    ],
 )
 def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
     settings = replace(AHEAD, **more)
