@@ -17,11 +17,8 @@ from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
 
-GROUP = 2
-"""Environments stepped side by side; part of what the bits depend on."""
-
 EVALUATED = 2
-"""Episodes of an evaluation that are played side by side; likewise."""
+"""Episodes of an evaluation that are played side by side; part of what the bits depend on."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -40,6 +37,7 @@ class Collection:
 
     seed: int
     envs: int
+    group: int  # environments that decide together
     architecture: Architecture
     repeat: int = 1  # steps that a decision holds for
     spread: float = 0.0  # of the groups' epsilons: the last group's is epsilon to the power 1 - spread
@@ -52,11 +50,11 @@ class Collection:
         Raises:
             UserError: they fill no groups.
         """
-        if self.envs < 1 or self.envs % GROUP:
+        if self.envs < 1 or self.envs % self.group:
             raise UserError(
-                f"A training steps its environments in groups of {GROUP}: --envs {self.envs} is no multiple of it."
+                f"A training steps its environments in groups of {self.group}: --envs {self.envs} is no multiple of it."
             )
-        return self.envs // GROUP
+        return self.envs // self.group
 
     def epsilon(self, group: int, epsilon: float) -> float:
         """That of a group: the first one's is ``epsilon``, and each other's greater than the one before it.
@@ -72,18 +70,18 @@ class Collection:
 
 
 class Group:
-    """``GROUP`` environments of a task, and the policy that acts in them."""
+    """Environments of a task that are stepped side by side, and the policy that acts in them."""
 
     def __init__(self, task: Task, number: int, collection: Collection) -> None:
         self._task, self._number, self._collection = task, number, collection
-        self._envs = [task.make() for _ in range(GROUP)]
+        self._envs = [task.make() for _ in range(collection.group)]
         space: Any = self._envs[0].observation_space
         self._network = q_network(int(space.shape[0]), nvec_of(self._envs[0]), collection.architecture)
 
     def begin(self, round_: int) -> NDArray[np.float32]:
-        """Reset for a round; the observations (GROUP, S)."""
+        """Reset for a round; the observations (E, S)."""
         self._generator = np.random.default_rng((self._collection.seed, round_, 1 + self._number))
-        seeds = self._generator.integers(2**31, size=GROUP)
+        seeds = self._generator.integers(2**31, size=len(self._envs))
         first = [env.reset(seed=int(seed))[0] for env, seed in zip(self._envs, seeds, strict=True)]
         self._observation = np.stack(first).astype(np.float32)
         self._made = 0
@@ -100,7 +98,7 @@ class Group:
         for epsilon in epsilons:
             policy = self._collection.policy(self._network, self._number, epsilon)
             if self._made % self._collection.repeat == 0:
-                self._action = policy.act(self._observation, self._generator.random((GROUP, policy.draws)))
+                self._action = policy.act(self._observation, self._generator.random((len(self._envs), policy.draws)))
             self._made += 1
             results = [env.step(row) for env, row in zip(self._envs, self._action, strict=True)]
             refuse_termination(self._task, results)

@@ -26,6 +26,7 @@ class BehaviourSettings:
     seed: int = 0
     algorithm: str = "decqn"  # or "sac"
     envs: int = 8  # episodes of a round
+    group: int = 2  # environments that decide together, with ``ahead``
     ahead: int = 0  # steps that the environments are stepped while the learner works; 0: none
     width: int = 512
     learning_rate: float = 3e-4
@@ -77,7 +78,7 @@ class BehaviourSettings:
         """How a collector steps the environments."""
         spread = 1.0 - math.log(self.epsilon_most) / math.log(self.epsilon_final) if self.epsilon_most else 0.0
         drawn = self.algorithm == "sac"
-        return Collection(self.seed, self.envs, self.architecture, self.action_repeat, spread, drawn)
+        return Collection(self.seed, self.envs, self.group, self.architecture, self.action_repeat, spread, drawn)
 
 
 def settings_of(folder: Path) -> BehaviourSettings | None:

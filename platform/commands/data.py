@@ -226,7 +226,13 @@ def train_behaviour(
             "what the training has."
         ),
     ] = None,
-    envs: Annotated[int | None, typer.Option(help="Environments, an even number; 8, or what the training has.")] = None,
+    envs: Annotated[int | None, typer.Option(help="Environments, a multiple of --group; 8, or what it has.")] = None,
+    group: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Environments that decide together: few for many actors; 2, or what the training has."
+        ),
+    ] = None,
     ahead: Annotated[
         int | None,
         typer.Option(min=0, help="Steps that they go while the learner works; 20, or what the training has."),
@@ -326,6 +332,7 @@ def train_behaviour(
     named: dict[str, Any] = {
         "algorithm": algorithm,
         "envs": envs,
+        "group": group,
         "ahead": ahead,
         "normalize": normalize,
         "symlog": symlog,

@@ -149,7 +149,7 @@ def in_process(settings: BehaviourSettings = AHEAD) -> InProcessCollector:
         {"normalize": True, "members": 2},
         {"action_repeat": 2},
         {"epsilon_most": 0.5, "dueling": 0.1},
-        {"algorithm": "sac", "members": 2, "normalize": True},
+        {"algorithm": "sac", "members": 2, "normalize": True, "group": 4},
     ],
 )
 def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
