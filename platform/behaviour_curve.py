@@ -42,7 +42,7 @@ class BehaviourCurve:
             "train/epsilon": point.epsilon,
             "time/train_seconds": point.seconds,
         }
-        for name in ("agreement", "entropy", "temperature"):
+        for name in ("entropy", "temperature"):
             if (value := getattr(point, name)) is not None:
                 values[f"train/{name}"] = value
         for name, value in values.items():

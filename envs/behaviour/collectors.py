@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spin_rl.envs.behaviour.network import Architecture, Drawn, EpsilonGreedy, QNetwork, q_network
+from spin_rl.envs.behaviour.network import Architecture, DecoupledQ, Drawn, EpsilonGreedy
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
@@ -39,8 +39,6 @@ class Collection:
     envs: int
     group: int  # environments that decide together
     architecture: Architecture
-    repeat: int = 1  # steps that a decision holds for
-    spread: float = 0.0  # of the groups' epsilons: the last group's is epsilon to the power 1 - spread
     drawn: bool = False  # choices are drawn by the network's outputs; else the greatest is chosen, but for epsilon
 
     @property
@@ -56,17 +54,9 @@ class Collection:
             )
         return self.envs // self.group
 
-    def epsilon(self, group: int, epsilon: float) -> float:
-        """That of a group: the first one's is ``epsilon``, and each other's greater than the one before it.
-
-        Those who hardly explore see where a good policy leads to, the others what else could be done there (Horgan et
-        al. 2018, arXiv 1803.00933).
-        """
-        return float(epsilon ** (1.0 - self.spread * group / max(1, self.groups - 1)))
-
-    def policy(self, network: QNetwork, group: int, epsilon: float) -> Drawn | EpsilonGreedy:
-        """What acts in a group, by a network and the training's epsilon."""
-        return Drawn(network) if self.drawn else EpsilonGreedy(network, self.epsilon(group, epsilon))
+    def policy(self, network: DecoupledQ, epsilon: float) -> Drawn | EpsilonGreedy:
+        """What acts in the environments."""
+        return Drawn(network) if self.drawn else EpsilonGreedy(network, epsilon)
 
 
 class Group:
@@ -76,7 +66,7 @@ class Group:
         self._task, self._number, self._collection = task, number, collection
         self._envs = [task.make() for _ in range(collection.group)]
         space: Any = self._envs[0].observation_space
-        self._network = q_network(int(space.shape[0]), nvec_of(self._envs[0]), collection.architecture)
+        self._network = collection.architecture.network(int(space.shape[0]), nvec_of(self._envs[0]))
 
     def begin(self, round_: int) -> NDArray[np.float32]:
         """Reset for a round; the observations (E, S)."""
@@ -84,11 +74,10 @@ class Group:
         seeds = self._generator.integers(2**31, size=len(self._envs))
         first = [env.reset(seed=int(seed))[0] for env, seed in zip(self._envs, seeds, strict=True)]
         self._observation = np.stack(first).astype(np.float32)
-        self._made = 0
         return self._observation
 
     def advance(self, weights: Weights, epsilons: Sequence[float]) -> Segment:
-        """A step for each of ``epsilons``, by the policy of these weights; it decides at every ``repeat``-th.
+        """A step for each of ``epsilons``, by the policy of these weights.
 
         Raises:
             UserError: an episode terminates.
@@ -96,15 +85,13 @@ class Group:
         set_weights(self._network, weights)
         steps = []
         for epsilon in epsilons:
-            policy = self._collection.policy(self._network, self._number, epsilon)
-            if self._made % self._collection.repeat == 0:
-                self._action = policy.act(self._observation, self._generator.random((len(self._envs), policy.draws)))
-            self._made += 1
-            results = [env.step(row) for env, row in zip(self._envs, self._action, strict=True)]
+            policy = self._collection.policy(self._network, epsilon)
+            action = policy.act(self._observation, self._generator.random((len(self._envs), policy.draws)))
+            results = [env.step(row) for env, row in zip(self._envs, action, strict=True)]
             refuse_termination(self._task, results)
             self._observation = np.stack([row for row, *_ in results]).astype(np.float32)
             rewards = np.array([reward for _, reward, *_ in results], np.float32)
-            steps.append((self._action.astype(np.int16), rewards, self._observation))
+            steps.append((action.astype(np.int16), rewards, self._observation))
         return Segment(*(np.stack(column) for column in zip(*steps, strict=True)))
 
     def evaluate(self, weights: Weights, seed: int, first_episode: int, episodes: int) -> NDArray[np.float64]:
@@ -154,12 +141,12 @@ def join_segments(parts: Sequence[Segment]) -> Segment:
     return Segment(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True)))
 
 
-def weights_of(network: QNetwork) -> Weights:
+def weights_of(network: DecoupledQ) -> Weights:
     """A copy of a network's parameters, to be sent around."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
 
 
-def set_weights(network: QNetwork, weights: Weights) -> None:
+def set_weights(network: DecoupledQ, weights: Weights) -> None:
     """Give a network the parameters that ``weights_of`` copied."""
     with torch.no_grad():
         for name, tensor in network.state_dict().items():

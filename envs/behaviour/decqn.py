@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from spin_rl.envs.behaviour.learner import polyak
-from spin_rl.envs.behaviour.network import q_network
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
@@ -22,8 +21,8 @@ class DecQN:
         self, observation_size: int, nvec: Sequence[int], settings: BehaviourSettings, device: torch.device
     ) -> None:
         self._settings, self._device = settings, device
-        self.network = q_network(observation_size, nvec, settings.architecture).to(device)
-        self.target = q_network(observation_size, nvec, settings.architecture).to(device)
+        self.network = settings.architecture.network(observation_size, nvec).to(device)
+        self.target = settings.architecture.network(observation_size, nvec).to(device)
         self.target.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, fused=True)
         self.measures: dict[str, float] = {}
@@ -52,9 +51,9 @@ class DecQN:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.bfloat16):
             with torch.no_grad():
                 best = self.network(then).argmax(-1, keepdim=True)  # (B, N, 1)
-                value = _values(self.target.each(then), best).amin(0)
-            predicted = _values(self.network.each(observation), action[..., None])
-        loss = smooth_l1_loss(predicted, (returns + discount * value).expand_as(predicted))
+                value = _values(self.target(then), best)
+            predicted = _values(self.network(observation), action[..., None])
+        loss = smooth_l1_loss(predicted, returns + discount * value)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -75,5 +74,5 @@ class DecQN:
 
 
 def _values(utilities: Tensor, action: Tensor) -> Tensor:
-    """Members' values (K, B) of the actions (B, N, 1), of utilities (K, B, N, C)."""
-    return utilities.gather(-1, action.expand(len(utilities), *action.shape)).mean((2, 3))
+    """Values (B,) of the actions (B, N, 1), of utilities (B, N, C)."""
+    return utilities.gather(-1, action).mean((1, 2))

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from spin_rl.envs.behaviour.network import QNetwork
+from spin_rl.envs.behaviour.network import DecoupledQ
 
 
 class Learner(Protocol):
@@ -16,7 +16,7 @@ class Learner(Protocol):
     """Of the round's last update, for the curve; by what they are called there."""
 
     @property
-    def network(self) -> QNetwork:
+    def network(self) -> DecoupledQ:
         """What acts: each sub-action does what has the greatest output, or is drawn by them."""
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:

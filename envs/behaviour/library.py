@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import load, load_file, save
 
-from spin_rl.envs.behaviour.network import EpsilonGreedy, QNetwork, q_network
+from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
 from spin_rl.envs.behaviour.settings import ALGORITHMS, config_of
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.errors import UserError
@@ -193,11 +193,11 @@ def _as_expert(mean: float, _std: float, _task: Task) -> tuple[bool, float]:
 _FITNESS: dict[str, Callable[[float, float, Task], tuple[bool, float]]] = {"medium": _as_medium, "expert": _as_expert}
 
 
-def _network(task: Task, settings: dict[str, Any]) -> QNetwork:
+def _network(task: Task, settings: dict[str, Any]) -> DecoupledQ:
     env = task.make()
     try:
         space: Any = env.observation_space
-        return q_network(int(np.prod(space.shape)), nvec_of(env), config_of(settings).architecture)
+        return config_of(settings).architecture.network(int(np.prod(space.shape)), nvec_of(env))
     finally:
         env.close()
 

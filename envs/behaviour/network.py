@@ -18,9 +18,11 @@ class Architecture:
     """Of what acts in a behaviour training."""
 
     width: int
-    members: int  # networks; the smallest of their values is the target
     symlog: bool  # of the observations
-    dueling: float  # scale of the advantages, which are learnt apart from the state's value; 0: they are not
+
+    def network(self, observation_size: int, nvec: Sequence[int]) -> "DecoupledQ":
+        """One with random weights."""
+        return DecoupledQ(observation_size, nvec, self.width, self.symlog)
 
 
 class DecoupledQ(nn.Module):
@@ -30,15 +32,9 @@ class DecoupledQ(nn.Module):
     first: by nothing until ``track`` was called. With ``symlog``, sign(x) log(1 + |x|) is what is centred and scaled
     (Hafner et al. 2023, arXiv 2301.04104): a force that is mostly none and at times hundreds would else be either next
     to nothing or all that a layer sees.
-
-    With ``dueling`` = d a utility is V(s) + d (A_i(s, c) - mean of A_i(s, .)) (Wang et al. 2016, arXiv 1511.06581;
-    Tavakoli et al. 2018, arXiv 1711.08946). Without, an error of a state's value moves the utilities of the choices
-    taken only, and what that leaves between choices is noise that is larger than what one of many sub-actions is worth;
-    a small d lets the value take up such errors first.
     """
 
     missing: Tensor
-    choices: Tensor
     center: Tensor
     scale: Tensor
 
@@ -48,11 +44,10 @@ class DecoupledQ(nn.Module):
         nvec: Sequence[int],
         width: int = 512,
         symlog: bool = False,
-        dueling: float = 0.0,
     ) -> None:
         super().__init__()
         self.nvec = tuple(nvec)
-        self.symlog, self.dueling = symlog, dueling
+        self.symlog = symlog
         self.body = nn.Sequential(
             nn.Linear(observation_size, width),
             nn.LayerNorm(width),
@@ -62,10 +57,8 @@ class DecoupledQ(nn.Module):
             nn.ReLU(),
             nn.Linear(width, len(self.nvec) * max(self.nvec)),
         )
-        self.value = nn.Linear(width, 1) if dueling else None
         missing = torch.arange(max(self.nvec)) >= torch.tensor(self.nvec)[:, None]  # (N, C)
         self.register_buffer("missing", missing, persistent=False)
-        self.register_buffer("choices", torch.tensor(self.nvec)[:, None], persistent=False)
         self.register_buffer("center", torch.zeros(observation_size))
         self.register_buffer("scale", torch.ones(observation_size))
         self.register_load_state_dict_pre_hook(_unscaled_where_untold)  # type: ignore[no-untyped-call]
@@ -97,58 +90,10 @@ class DecoupledQ(nn.Module):
         features = self.body[:-1](scaled)
         with torch.autocast(features.device.type, enabled=False):  # choices differ by less than bfloat16 resolves
             utilities: Tensor = self.body[-1](features.float()).unflatten(-1, (len(self.nvec), -1))  # (B, N, C)
-            if self.value is not None:
-                there = utilities.masked_fill(self.missing, 0.0)
-                mean = there.sum(-1, keepdim=True) / self.choices
-                utilities = self.value(features.float())[..., None] + self.dueling * (utilities - mean)
         return utilities.masked_fill(self.missing, -torch.inf)
-
-    def each(self, observation: Tensor) -> Tensor:
-        """The same as the only member of an ensemble: (1, B, N, C)."""
-        return self(observation)[None]
 
     def _squashed(self, observation: Tensor) -> Tensor:
         return observation.sign() * observation.abs().log1p() if self.symlog else observation
-
-
-class Ensemble(nn.Module):
-    """Networks that learn beside each other; what acts is the mean of their utilities.
-
-    The smallest of their values as a target (clipped double Q-learning, Fujimoto et al. 2018, arXiv 1802.09477)
-    counters overestimation; that acting and choosing go by the mean counters variance (Ireland and Montana 2024, arXiv
-    2401.08850).
-    """
-
-    def __init__(self, observation_size: int, nvec: Sequence[int], architecture: Architecture) -> None:
-        super().__init__()
-        self.nvec = tuple(nvec)
-        self.members = nn.ModuleList(_member(observation_size, nvec, architecture) for _ in range(architecture.members))
-
-    def track(self, observations: Tensor, batches: int) -> None:
-        """Each member's."""
-        for member in self.members:
-            member.track(observations, batches)  # type: ignore[operator]
-
-    def each(self, observation: Tensor) -> Tensor:
-        """Every member's utilities (K, B, N, C)."""
-        return torch.stack([member(observation) for member in self.members])
-
-    def forward(self, observation: Tensor) -> Tensor:
-        return self.each(observation).mean(0)
-
-
-QNetwork = DecoupledQ | Ensemble
-
-
-def q_network(observation_size: int, nvec: Sequence[int], architecture: Architecture) -> QNetwork:
-    """One network, or several."""
-    if architecture.members == 1:
-        return _member(observation_size, nvec, architecture)
-    return Ensemble(observation_size, nvec, architecture)
-
-
-def _member(observation_size: int, nvec: Sequence[int], architecture: Architecture) -> DecoupledQ:
-    return DecoupledQ(observation_size, nvec, architecture.width, architecture.symlog, architecture.dueling)
 
 
 def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: str, *_: object) -> None:
@@ -160,7 +105,7 @@ def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: s
 class Drawn:
     """Each sub-action's choice is drawn by the softmax of its outputs."""
 
-    def __init__(self, network: QNetwork) -> None:
+    def __init__(self, network: DecoupledQ) -> None:
         self.network = network
         self._nvec = np.array(network.nvec)
 
@@ -179,7 +124,7 @@ class Drawn:
 class EpsilonGreedy:
     """Each sub-action is the greedy one, or with probability ``epsilon`` a uniformly drawn one."""
 
-    def __init__(self, network: QNetwork, epsilon: float = 0.0) -> None:
+    def __init__(self, network: DecoupledQ, epsilon: float = 0.0) -> None:
         self.network = network
         self.epsilon = epsilon
         self._nvec = np.array(network.nvec)

@@ -42,8 +42,8 @@ class RoundReplay:
         self.filled += 1
         self.observations[self._slot, self.filled] = next_observation
 
-    def draw(self, generator: np.random.Generator, batch: int, every: int = 1) -> Drawn:
-        """Steps drawn uniformly, of each episode only the first of ``every`` many."""
+    def draw(self, generator: np.random.Generator, batch: int) -> Drawn:
+        """Steps drawn uniformly."""
         capacity, steps, envs = self.rewards.shape
         whole = min(self.rounds, capacity) - 1  # finished rounds that are still held
         flat = generator.integers(whole * steps + self.filled, size=batch)
@@ -52,7 +52,7 @@ class RoundReplay:
         current = flat >= whole * steps
         slot = (self.rounds - 1 - np.where(current, 0, age + 1)) % capacity
         step = np.where(current, flat - whole * steps, step)
-        return Drawn(slot, step - step % every, generator.integers(envs, size=batch))
+        return Drawn(slot, step, generator.integers(envs, size=batch))
 
     def transitions(
         self, drawn: Drawn, n_step: int, gamma: float

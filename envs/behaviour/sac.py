@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from spin_rl.envs.behaviour.learner import polyak
-from spin_rl.envs.behaviour.network import DecoupledQ, q_network
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
@@ -58,25 +57,21 @@ class JointCritic(nn.Module):
 class FactoredSAC:
     """Learns logits, by which every sub-action's choice is drawn; the greatest is what it does when not exploring."""
 
-    network: DecoupledQ
-
     def __init__(
         self, observation_size: int, nvec: Sequence[int], settings: BehaviourSettings, device: torch.device
     ) -> None:
         self._settings, self._device = settings, device
-        network = q_network(observation_size, nvec, settings.architecture).to(device)
-        assert isinstance(network, DecoupledQ)
-        self.network = network
+        self.network = settings.architecture.network(observation_size, nvec).to(device)
         with torch.no_grad():
-            network.body[-1].weight.mul_(_NEARLY_UNIFORM)  # type: ignore[operator]
-        shape = (observation_size, len(nvec), settings.width, settings.members)
+            self.network.body[-1].weight.mul_(_NEARLY_UNIFORM)  # type: ignore[operator]
+        shape = (observation_size, len(nvec), settings.width, settings.critics)
         self.critic, self.target = JointCritic(*shape).to(device), JointCritic(*shape).to(device)
         self.target.load_state_dict(self.critic.state_dict())
         self.log_temperature = torch.tensor(math.log(_TEMPERATURE), device=device, requires_grad=True)
         self._levels = levels_of(nvec).to(device)
         self._entropy = settings.entropy * sum(math.log(choices) for choices in nvec)
         self._optimizers = {
-            "actor": torch.optim.Adam(network.parameters(), settings.learning_rate, fused=True),
+            "actor": torch.optim.Adam(self.network.parameters(), settings.learning_rate, fused=True),
             "critic": torch.optim.Adam(self.critic.parameters(), settings.learning_rate, fused=True),
             "temperature": torch.optim.Adam([self.log_temperature], _TEMPERATURE_RATE),
         }

@@ -57,7 +57,6 @@ class Evaluation:
     loss: float
     epsilon: float
     seconds: float
-    agreement: float | None = None  # share of sub-actions for which all members would choose the same
     entropy: float | None = None  # of a policy that draws, as a share of the largest
     temperature: float | None = None  # its weight beside the value
 
@@ -158,9 +157,8 @@ class BehaviourTraining:
         )
         losses: list[Tensor] = []
         for index in range(self._episode_steps):
-            if index % config.action_repeat == 0:
-                policy = config.collection.policy(self.learner.network, 0, self._epsilon(index))
-                action = policy.act(replay.newest[index], generator.random((config.envs, policy.draws)))
+            policy = config.collection.policy(self.learner.network, self._epsilon(index))
+            action = policy.act(replay.newest[index], generator.random((config.envs, policy.draws)))
             results = [env.step(row) for env, row in zip(self._envs, action, strict=True)]
             refuse_termination(self.task, results)
             replay.append(
@@ -220,9 +218,8 @@ class BehaviourTraining:
     def _updates(self, replay: RoundReplay, generator: np.random.Generator, count: int) -> list[Tensor]:
         """The losses of ``count`` updates, whose batches are drawn and sent to the device together."""
         config = self.config
-        repeat = config.action_repeat
-        drawn = replay.draw(generator, count * config.batch_size, repeat)
-        arrays = replay.transitions(drawn, config.n_step * repeat, config.gamma ** (1 / repeat))
+        drawn = replay.draw(generator, count * config.batch_size)
+        arrays = replay.transitions(drawn, config.n_step, config.gamma)
         batches = [torch.from_numpy(array).to(self._device).split(config.batch_size) for array in arrays]
         return [self.learner.update(*batch) for batch in zip(*batches, strict=True)]
 
@@ -235,7 +232,6 @@ class BehaviourTraining:
             loss=loss,
             epsilon=epsilon,
             seconds=self.seconds,
-            agreement=self._agreement(),
             **self.learner.measures,
         )
         snapshots = self.folder / "snapshots"
@@ -244,15 +240,6 @@ class BehaviourTraining:
         with (self.folder / "curve.jsonl").open("a") as file:
             file.write(json.dumps(asdict(point)) + "\n")
         return point
-
-    def _agreement(self) -> float | None:
-        """In every tenth observation of the newest round; chance, or knowing nothing of a choice, gives 1 / choices."""
-        if self.config.architecture.members == 1 or self._replay is None:
-            return None
-        seen = torch.from_numpy(self._replay.newest[::10]).to(self._device)
-        with torch.inference_mode():
-            greedy = self.learner.network.each(seen.flatten(0, 1)).argmax(-1)  # (K, B, N)
-        return float((greedy == greedy[0]).all(0).float().mean())
 
     def _play(self, seed: int, episodes: int) -> NDArray[np.float64]:
         """Returns of greedy episodes."""

@@ -245,13 +245,9 @@ def train_behaviour(
         bool | None,
         typer.Option(help="Of the observations, their symmetric logarithm; not, or what the training has."),
     ] = None,
-    dueling: Annotated[
-        float | None,
-        typer.Option(min=0, help="Scale of advantages learnt apart from the value; 0, they are not, or as it has."),
-    ] = None,
-    members: Annotated[
+    critics: Annotated[
         int | None,
-        typer.Option(min=1, help="Networks, of whose values the smallest is learnt from; 1, or as it has."),
+        typer.Option(min=1, help="Of sac, of whose values the smallest is learnt from; 1, or what the training has."),
     ] = None,
     entropy: Annotated[
         float | None,
@@ -263,19 +259,9 @@ def train_behaviour(
             min=0, help="Steps after which the training starts anew; 0, the task's, or as it has. Evaluations don't."
         ),
     ] = None,
-    action_repeat: Annotated[
-        int | None,
-        typer.Option(min=1, help="Steps that a decision of the training holds for; 1, or what the training has."),
-    ] = None,
     epsilon: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Exploration of a sub-action in the end; 0.05, or what the training has."),
-    ] = None,
-    epsilon_most: Annotated[
-        float | None,
-        typer.Option(
-            min=0, max=1, help="That of the environments that explore most, others between; 0, all alike, or as it has."
-        ),
     ] = None,
     gamma: Annotated[
         float | None, typer.Option(min=0, max=1, help="Discount of a decision; 0.99, or what the training has.")
@@ -336,12 +322,9 @@ def train_behaviour(
         "ahead": ahead,
         "normalize": normalize,
         "symlog": symlog,
-        "dueling": dueling,
-        "members": members,
+        "critics": critics,
         "entropy": entropy,
-        "action_repeat": action_repeat,
         "epsilon_final": epsilon,
-        "epsilon_most": epsilon_most,
         "gamma": gamma,
         "n_step": n_step,
         "episode_steps": episode_steps,

@@ -146,10 +146,8 @@ def in_process(settings: BehaviourSettings = AHEAD) -> InProcessCollector:
     "more",
     [
         {},
-        {"normalize": True, "members": 2},
-        {"action_repeat": 2},
-        {"epsilon_most": 0.5, "dueling": 0.1},
-        {"algorithm": "sac", "members": 2, "normalize": True, "group": 4},
+        {"normalize": True, "symlog": True},
+        {"algorithm": "sac", "critics": 2, "normalize": True, "group": 4},
     ],
 )
 def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
@@ -181,40 +179,6 @@ def test_both_networks_of_a_training_see_observations_scaled_by_all_rounds(tmp_p
     assert len(seen) == 3 * 21
     for network in (trainer.learner.network, trainer.learner.target):
         np.testing.assert_allclose(network.center, np.mean(seen, (0, 1)), rtol=1e-4, atol=1e-6)
-
-
-def test_a_decision_holds_for_the_steps_of_the_action_repeat():
-    """Segments of odd length cut decisions in two; what is learnt from begins with a decision, and spans whole ones."""
-    collector = InProcessCollector(TASK, replace(AHEAD, action_repeat=2).collection)
-    collector.begin(0)()
-    weights = weights_of(DecoupledQ(3, (3, 2, 4), AHEAD.width))
-    actions = np.concatenate([collector.advance(weights, [1.0] * steps)().actions for steps in (7, 7, 6)])
-    np.testing.assert_array_equal(actions[0::2], actions[1::2])
-    assert (actions[1:-1:2] != actions[2::2]).any((1, 2)).all()
-    replay = RoundReplay(2, 2, 6, 1, 1)
-    for held in (6, 3):
-        replay.begin_round(np.zeros((2, 1), np.float32))
-        for _ in range(held):
-            replay.append(np.zeros((2, 1)), np.zeros(2, np.float32), np.zeros((2, 1), np.float32))
-    drawn = replay.draw(np.random.default_rng(0), 500, every=2)
-    assert {*zip(drawn.slot.tolist(), drawn.step.tolist(), strict=True)} == {(0, 0), (0, 2), (0, 4), (1, 0), (1, 2)}
-
-
-def test_a_value_learnt_apart_and_its_advantages_make_up_the_utilities():
-    torch.manual_seed(0)
-    network = DecoupledQ(3, (3, 2), 8, dueling=0.1)
-    observation = torch.randn(4, 3)
-    utilities = network(observation)
-    features = network.body[:-1](observation)
-    raw = network.body[-1](features).unflatten(-1, (2, 3))
-    value = network.value(features)
-    torch.testing.assert_close(utilities[:, 0], value + 0.1 * (raw[:, 0] - raw[:, 0].mean(-1, keepdim=True)))
-    torch.testing.assert_close(
-        utilities[:, 1, :2], value + 0.1 * (raw[:, 1, :2] - raw[:, 1, :2].mean(-1, keepdim=True))
-    )
-    assert (utilities[:, 1, 2] == -torch.inf).all()
-    utilities[:, 0].sum().backward()  # no gradient goes through a choice that does not exist
-    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
 def test_symlog_is_what_is_centred_and_scaled():
@@ -253,33 +217,6 @@ def test_a_training_of_short_episodes_starts_anew_and_is_evaluated_on_whole_ones
         BehaviourTraining(TASK, longer, tmp_path / "longer", collector=in_process(longer))
 
 
-def test_groups_explore_from_epsilon_to_the_most():
-    collection = replace(AHEAD, envs=8, epsilon_final=0.02, epsilon_most=0.4).collection
-    made = [collection.epsilon(group, 0.02) for group in range(4)]
-    np.testing.assert_allclose(made, np.geomspace(0.02, 0.4, 4))
-    assert [collection.epsilon(group, 1.0) for group in range(4)] == [1.0] * 4
-    assert replace(AHEAD, envs=2, epsilon_final=0.02, epsilon_most=0.4).collection.epsilon(0, 0.02) == 0.02
-
-
-def test_a_group_acts_by_its_own_epsilon():
-    settings = replace(AHEAD, envs=4, epsilon_final=0.001, epsilon_most=1.0)
-    collector = in_process(settings)
-    collector.begin(0)()
-    network = DecoupledQ(3, (3, 2, 4), AHEAD.width)
-    torch.nn.init.zeros_(network.body[-1].weight)
-    network.body[-1].bias.data = torch.arange(12.0)  # the last choice everywhere
-    actions = collector.advance(weights_of(network), [0.001] * 10)().actions
-    greedy = (actions == np.array([2, 1, 3])).mean((0, 2))
-    assert greedy[:2].min() > 0.9
-    assert greedy[2:].max() < 0.7
-
-
-@pytest.mark.parametrize("more", [{"epsilon_final": 0.0}, {"epsilon_final": 0.6}, {"ahead": 0}])
-def test_the_most_exploration_needs_a_least(tmp_path, more):
-    with pytest.raises(UserError, match=r"--epsilon-most 0\.5 needs"):
-        BehaviourTraining(TASK, replace(AHEAD, **{"epsilon_most": 0.5, **more}), tmp_path, collector=None)
-
-
 def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
     torch.manual_seed(0)
     network = DecoupledQ(3, (3, 2), 8)
@@ -290,39 +227,24 @@ def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
         assert network(torch.randn(4, 3)).argmax(-1).tolist() == [[2, 1]] * 4
 
 
-def test_an_ensemble_acts_by_its_mean_and_learns_from_its_smallest_value(tmp_path):
-    trainer = BehaviourTraining(TASK, replace(TINY, members=2, learning_rate=0.0), tmp_path)
+def test_an_update_is_of_the_loss_of_the_decomposed_values(tmp_path):
+    trainer = BehaviourTraining(TASK, replace(TINY, learning_rate=0.0), tmp_path)
+    for parameter in trainer.learner.target.parameters():
+        parameter.data.add_(0.1)
     torch.manual_seed(0)
     observation, then, returns = torch.randn(64, 3), torch.randn(64, 3), torch.randn(64)
     action, discount = torch.randint(2, (64, 3)), torch.rand(64)
 
-    def values(network, at, taken):
-        rows = torch.arange(64)[:, None]
-        return [member(at)[rows, torch.arange(3), taken].mean(1) for member in network.members]
+    def value(network, at, taken):
+        return network(at)[torch.arange(64)[:, None], torch.arange(3), taken].mean(1)
 
     with torch.no_grad():
-        best = sum(member(then) for member in trainer.learner.network.members).argmax(-1)
-        one, other = values(trainer.learner.target, then, best)
-        assert (one < other).any()
-        assert (other < one).any()
-        target = returns + discount * torch.minimum(one, other)
-        losses = [smooth_l1_loss(value, target) for value in values(trainer.learner.network, observation, action)]
-    expected = sum(losses) / 2
+        best = trainer.learner.network(then).argmax(-1)
+        target = returns + discount * value(trainer.learner.target, then, best)
+        expected = smooth_l1_loss(value(trainer.learner.network, observation, action), target)
     torch.testing.assert_close(trainer.learner.update(observation, action, returns, discount, then), expected)
     acted = EpsilonGreedy(trainer.learner.network).act(then.numpy(), np.empty((64, 0)))
     np.testing.assert_array_equal(acted, best)
-
-
-def test_the_curve_says_how_often_members_agree(tmp_path):
-    (point,) = BehaviourTraining(TASK, replace(TINY, members=2), tmp_path / "random").train(40)
-    assert 0 < point.agreement < 1
-    trainer = BehaviourTraining(TASK, replace(TINY, members=2, learning_rate=0.0), tmp_path / "same")
-    one, other = trainer.learner.network.members
-    other.load_state_dict(one.state_dict())
-    (point,) = trainer.train(40)
-    assert point.agreement == 1
-    (point,) = BehaviourTraining(TASK, TINY, tmp_path / "one").train(40)
-    assert point.agreement is None
 
 
 def test_every_environment_of_every_round_has_an_episode_of_its_own():
@@ -353,7 +275,7 @@ def test_a_collector_acts_by_weights_that_are_one_segment_old(tmp_path):
 def test_any_number_of_actors_gives_the_same_bits(tmp_path):
     from spin_rl.platform.behaviour_actors import open_collector
 
-    settings = replace(AHEAD, normalize=True, members=2, action_repeat=2)
+    settings = replace(AHEAD, normalize=True, algorithm="sac")
     train_ahead(tmp_path / "here", in_process(settings), settings=settings)
     with open_collector(TASK, settings, 2) as collector:
         train_ahead(tmp_path / "there", collector, settings=settings)

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from spin_rl.envs import UserError, get_task
 from spin_rl.envs.behaviour.growth import grown, start_from
-from spin_rl.envs.behaviour.network import Architecture, DecoupledQ, q_network
+from spin_rl.envs.behaviour.network import Architecture, DecoupledQ
 from spin_rl.envs.behaviour.settings import BehaviourSettings, settings_of
 from spin_rl.envs.behaviour.training import BehaviourTraining
 
-COARSE = BehaviourSettings(envs=2, width=8, symlog=True, dueling=0.5, members=2, normalize=True, evaluation_episodes=1)
+COARSE = BehaviourSettings(envs=2, width=8, symlog=True, normalize=True, evaluation_episodes=1)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,10 @@ def test_sub_actions_that_do_not_match_cannot_grow(finer):
 
 def test_a_training_grows_from_a_coarser_one_and_goes_on(snapshot, tmp_path):
     task = get_task("quadruped-walk", 10)
-    config, start = start_from(snapshot, task, replace(COARSE, width=16, members=1, envs=4, normalize=False))
-    assert (config.architecture, config.normalize, config.envs) == (Architecture(8, 2, True, 0.5), True, 4)
+    config, start = start_from(snapshot, task, replace(COARSE, width=16, symlog=False, envs=4, normalize=False))
+    assert (config.architecture, config.normalize, config.envs) == (Architecture(8, True), True, 4)
     trainer = BehaviourTraining(task, replace(config, warmup_steps=4000), tmp_path, start=start)
-    coarse = q_network(78, (3,) * 12, COARSE.architecture)
+    coarse = COARSE.architecture.network(78, (3,) * 12)
     coarse.load_state_dict(load_file(snapshot))
     observation = 3 * torch.randn(50, 78)
     there = coarse(observation)
@@ -59,9 +59,9 @@ def test_a_training_grows_from_a_coarser_one_and_goes_on(snapshot, tmp_path):
         np.testing.assert_allclose(choice[there.argmax(-1) == 2], 1)
         np.testing.assert_allclose(choice[there.argmax(-1) == 1], 0.5, atol=0.06)
     assert trainer._epsilon(1) == config.epsilon_final  # it explores no more than at its end
-    center = trainer.learner.network.members[0].center.clone()
+    center = trainer.learner.network.center.clone()
     list(trainer.train(4000, checkpoint_seconds=0))
-    torch.testing.assert_close(trainer.learner.network.members[0].center, center)  # weights and scale go together
+    torch.testing.assert_close(trainer.learner.network.center, center)  # weights and scale go together
     again = settings_of(tmp_path)
     assert again is not None
     assert BehaviourTraining(task, again, tmp_path).config.started_from == config.started_from

@@ -42,7 +42,7 @@ def test_choices_lie_evenly_between_the_first_and_the_last():
 
 def test_the_critic_learns_from_the_smallest_value_of_what_the_policy_draws():
     """A policy that can draw but one action; its entropy is none."""
-    made = learner(members=2, target_rate=1.0)
+    made = learner(critics=2, target_rate=1.0)
     observation, action, then = batch(64)
     then = 100 * then
     returns, discount = torch.randn(64), torch.rand(64)
@@ -146,11 +146,9 @@ def test_a_training_draws_its_actions_and_its_curve_says_how_freely(tmp_path):
     ("more", "said"),
     [
         ({"algorithm": "ppo"}, "--algorithm ppo is none of decqn, sac"),
-        ({"dueling": 0.1}, "--dueling and --epsilon-most belong to decqn"),
-        ({"epsilon_most": 0.4}, "--dueling and --epsilon-most belong to decqn"),
         ({"entropy": 1.0}, "--entropy 1 is no share between 0 and 1"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(more, said):
+def test_settings_that_cannot_be_are_refused(more, said):
     with pytest.raises(UserError, match=said):
         replace(SAC, **more)

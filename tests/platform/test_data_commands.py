@@ -74,8 +74,8 @@ def test_names_are_whole_however_narrow_the_terminal_is():
         ("train-behaviour cheetah-run --device nowhere", "There is no device nowhere here"),
         ("train-behaviour cheetah-run --ahead 0 --actors 2", "leave out --actors, or start a training with --ahead 20"),
         ("train-behaviour cheetah-run --envs 3", "--envs 3 is no multiple"),
-        ("train-behaviour cheetah-run --epsilon 0 --epsilon-most 0.4", "needs a smaller --epsilon above 0 (it is 0)"),
-        ("train-behaviour cheetah-run --epsilon 1 --epsilon-most 1", "needs a smaller --epsilon above 0 (it is 1)"),
+        ("train-behaviour cheetah-run --algorithm ppo", "--algorithm ppo is none of decqn, sac"),
+        ("train-behaviour cheetah-run --algorithm sac --entropy 1", "--entropy 1 is no share between 0 and 1"),
         ("train-behaviour dog-trot --bins 10 --start-from nowhere", "nowhere is no snapshot of a behaviour training"),
         ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
         ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
@@ -100,7 +100,7 @@ def test_a_training_that_goes_on_keeps_one_curve_in_mlflow(tmp_path, monkeypatch
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     task, folder = get_task("cheetah-run"), tmp_path / "behaviour/cheetah-run-3/seed-0"
     folder.mkdir(parents=True)
-    points = [Evaluation(step, float(step), 1.0, 0.5, 0.1, 2.0, agreement=step / 40) for step in (10, 20, 30)]
+    points = [Evaluation(step, float(step), 1.0, 0.5, 0.1, 2.0, entropy=step / 40) for step in (10, 20, 30)]
 
     def interrupted() -> None:
         with BehaviourCurve(tmp_path, task, 0, folder, "DecQN") as curve:
@@ -117,7 +117,7 @@ def test_a_training_that_goes_on_keeps_one_curve_in_mlflow(tmp_path, monkeypatch
         for point in points[1:]:
             curve.log(point)
     (run,) = client.search_runs([experiment])
-    assert run.data.metrics["train/agreement"] == 0.75
+    assert run.data.metrics["train/entropy"] == 0.75
     history = client.get_metric_history(run.info.run_id, "eval/return_mean")
     assert [(point.step, point.value) for point in history] == [(10, 10.0), (20, 20.0), (30, 30.0)]
     assert (run.info.status, run.data.params["task"]) == ("FINISHED", "cheetah-run")
