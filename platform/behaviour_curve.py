@@ -39,10 +39,9 @@ class BehaviourCurve:
             "eval/return_std": point.return_std,
             "eval/normalized_score": self._task.reference.normalize(point.return_mean),
             "train/loss": point.loss,
-            "train/epsilon": point.epsilon,
             "time/train_seconds": point.seconds,
         }
-        for name in ("entropy", "temperature"):
+        for name in ("epsilon", "entropy", "temperature"):
             if (value := getattr(point, name)) is not None:
                 values[f"train/{name}"] = value
         for name, value in values.items():

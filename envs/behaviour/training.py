@@ -55,7 +55,7 @@ class Evaluation:
     return_mean: float
     return_std: float
     loss: float
-    epsilon: float
+    epsilon: float | None  # None where choices are drawn by a policy
     seconds: float
     entropy: float | None = None  # of a policy that draws, as a share of the largest
     temperature: float | None = None  # its weight beside the value
@@ -230,7 +230,7 @@ class BehaviourTraining:
             return_mean=float(returns.mean()),
             return_std=float(returns.std()),
             loss=loss,
-            epsilon=epsilon,
+            epsilon=None if self.config.collection.drawn else epsilon,
             seconds=self.seconds,
             **self.learner.measures,
         )

@@ -261,7 +261,7 @@ def train_behaviour(
     ] = None,
     epsilon: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Exploration of a sub-action in the end; 0.05, or what the training has."),
+        typer.Option(min=0, max=1, help="Exploration of a sub-action by decqn in the end; 0.05, or as it has."),
     ] = None,
     gamma: Annotated[
         float | None, typer.Option(min=0, max=1, help="Discount of a decision; 0.99, or what the training has.")

@@ -134,6 +134,7 @@ def test_a_training_draws_its_actions_and_its_curve_says_how_freely(tmp_path):
     torch.set_num_threads(1)
     trainer = BehaviourTraining(task, SAC, tmp_path, collector=InProcessCollector(task, SAC.collection))
     *_, point = trainer.train(240)
+    assert point.epsilon is None
     assert 0.5 < point.entropy <= 1
     assert 0 < point.temperature < 0.01
     collector = InProcessCollector(task, SAC.collection)
