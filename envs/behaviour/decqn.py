@@ -25,7 +25,6 @@ class DecQN:
         self.target = settings.architecture.network(observation_size, nvec).to(device)
         self.target.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, fused=True)
-        self.measures: dict[str, float] = {}
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """Instead of random weights."""
@@ -59,6 +58,10 @@ class DecQN:
         self.optimizer.step()
         polyak(self.target, self.network, self._settings.target_rate)
         return loss.detach()
+
+    def measures(self) -> dict[str, float]:
+        """There are none."""
+        return {}
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint needs."""

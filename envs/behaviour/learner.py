@@ -12,9 +12,6 @@ from spin_rl.envs.behaviour.network import DecoupledQ
 class Learner(Protocol):
     """Networks, and how they are moved by transitions. Tensors are on its device."""
 
-    measures: dict[str, float]
-    """Of the round's last update, for the curve; by what they are called there."""
-
     @property
     def network(self) -> DecoupledQ:
         """What acts: each sub-action does what has the greatest output, or is drawn by them."""
@@ -38,6 +35,9 @@ class Learner(Protocol):
             discount: (B,), of what comes after.
             then: (B, S), the observations n steps on.
         """
+
+    def measures(self) -> dict[str, float]:
+        """Of the round's last update, for the curve; by what they are called there."""
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint needs, between rounds."""

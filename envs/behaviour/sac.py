@@ -77,7 +77,7 @@ class FactoredSAC:
         }
         self._generator = torch.Generator(device)
         self._updates = 0  # of the round
-        self.measures: dict[str, float] = {}
+        self._drawn_entropy: Tensor | None = None  # mean of the last update of the policy, in nats
 
     def begin_with(self, weights: Mapping[str, Tensor]) -> None:
         """The policy's weights; the critic's stay random."""
@@ -89,7 +89,7 @@ class FactoredSAC:
             for group in self._optimizers[name].param_groups:
                 group["lr"] = learning_rate
         self._generator.manual_seed(seed)
-        self._updates, self.measures = 0, {}
+        self._updates, self._drawn_entropy = 0, None
 
     def track(self, observations: Tensor, batches: int) -> None:
         """The critic sees what the policy scales."""
@@ -126,10 +126,9 @@ class FactoredSAC:
             value = self.critic(scaled, self._levels_of_drawn(logits)).mean(0)
         entropy = _entropy(logits)
         self._step("actor", -(value + temperature * entropy).mean(), self.network.parameters())
-        missing = entropy.detach().mean() - self._entropy
-        self._step("temperature", self.log_temperature * missing, [self.log_temperature])
-        largest = self._entropy / self._settings.entropy
-        self.measures = {"entropy": float(entropy.detach().mean()) / largest, "temperature": float(temperature)}
+        self._drawn_entropy = entropy.detach().mean()
+        above = self._drawn_entropy - self._entropy
+        self._step("temperature", self.log_temperature * above, [self.log_temperature])
 
     def _levels_of(self, action: Tensor) -> Tensor:
         """Levels (B, N) of choices (B, N)."""
@@ -153,6 +152,13 @@ class FactoredSAC:
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.bfloat16)
+
+    def measures(self) -> dict[str, float]:
+        """The policy's entropy as a share of the largest, and the temperature."""
+        if self._drawn_entropy is None:
+            return {}
+        share = self._drawn_entropy / self._entropy * self._settings.entropy
+        return {"entropy": float(share), "temperature": float(self.log_temperature.detach().exp())}
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint needs."""

@@ -232,7 +232,7 @@ class BehaviourTraining:
             loss=loss,
             epsilon=None if self.config.collection.drawn else epsilon,
             seconds=self.seconds,
-            **self.learner.measures,
+            **self.learner.measures(),
         )
         snapshots = self.folder / "snapshots"
         snapshots.mkdir(exist_ok=True)

@@ -99,7 +99,7 @@ def test_the_temperature_moves_towards_the_entropy_wanted():
         made.update(observation, action, torch.zeros(64), torch.zeros(64), then)
         temperatures.append(made.log_temperature.exp().item())
     assert temperatures[0] < 0.01 < temperatures[1]
-    assert made.measures["entropy"] < 0.36
+    assert made.measures()["entropy"] < 0.36
 
 
 def test_an_update_moves_what_it_is_of_and_no_more():
