@@ -269,4 +269,5 @@ def test_a_search_that_is_killed_ends_as_one_that_is_not(tmp_path):
     assert outcome(killed, points) == expected
     for steps in killed.glob("notes/*/steps"):  # each trial went on from its own checkpoint
         made = [int(line) for line in steps.read_text().split()]
-        assert made == sorted(set(made))
+        assert made == sorted(made)
+        assert len(made) <= len(set(made)) + 1  # but for the step that failed, or was at work at the kill

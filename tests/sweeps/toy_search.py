@@ -57,7 +57,6 @@ class Toy(tune.Trainable):
             self.updates += 1
             with (self.notes / "steps").open("a") as file:
                 file.write(f"{self.updates}\n")
-            (self.notes / "saved.json").write_text(json.dumps(self.updates))
         x, stop, seed = (self.settings[name] for name in ("x", "stop", "seed"))
         if x > 0.97:
             raise RuntimeError("too far")
@@ -69,7 +68,9 @@ class Toy(tune.Trainable):
         }
 
     def save_checkpoint(self, folder):
+        """Tune asks for it when a result's row is written: saved any earlier, a kill in between would lose the row."""
         (Path(folder) / "updates").write_text(str(self.updates))
+        (self.notes / "saved.json").write_text(json.dumps(self.updates))
 
     def load_checkpoint(self, folder):
         pass  # it looks for itself, as the algorithms do
