@@ -28,6 +28,10 @@ class Checkpoints:
         path = self._folder / "progress.json"
         return int(json.loads(path.read_text())["round"]) if path.exists() else 0
 
+    def state(self) -> Path:
+        """The file of networks and optimiser of the checkpoint; it is not there where there is none."""
+        return self._state(self.round())
+
     def write(self, round_: int, seconds: float, tensors: dict[str, Tensor], replay: RoundReplay) -> None:
         """Make this the state to go on from; a kill at any time leaves this one or the last one."""
         (self._folder / "replay").mkdir(parents=True, exist_ok=True)
@@ -37,7 +41,7 @@ class Checkpoints:
             if number >= self._kept:  # what lies there under such a number is of a sitting that was killed
                 np.savez(_unfinished(path), **arrays)  # type: ignore[arg-type]
                 _finish(path)
-        state, progress = self._folder / f"state-{round_:06d}.safetensors", self._folder / "progress.json"
+        state, progress = self._state(round_), self._folder / "progress.json"
         save_file(tensors, _unfinished(state))
         _finish(state)
         _unfinished(progress).write_text(json.dumps({"round": round_, "seconds": seconds}))
@@ -56,12 +60,15 @@ class Checkpoints:
         if not round_:
             return None
         progress = json.loads((self._folder / "progress.json").read_text())
-        tensors = load_file(self._folder / f"state-{round_:06d}.safetensors")
+        tensors = load_file(self._state(round_))
         for number in range(max(0, round_ - replay.capacity), round_):
             with np.load(self._folder / "replay" / f"{number:06d}.npz", allow_pickle=False) as arrays:
                 replay.put(number, dict(arrays))
         self._kept = round_
         return round_, float(progress["seconds"]), tensors
+
+    def _state(self, round_: int) -> Path:
+        return self._folder / f"state-{round_:06d}.safetensors"
 
 
 def _unfinished(path: Path) -> Path:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
-from spin_rl.envs.behaviour.learner import polyak
+from spin_rl.envs.behaviour.learner import polyak, within
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
@@ -26,10 +26,10 @@ class DecQN:
         self.target.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.Adam(self.network.parameters(), settings.learning_rate, fused=True)
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Instead of random weights."""
+    def begin_with(self, tensors: Mapping[str, Tensor]) -> None:
+        """The target begins as the network."""
         for network in (self.network, self.target):
-            network.load_state_dict(weights)
+            network.load_state_dict(within(tensors, "network."))
 
     def begin_round(self, learning_rate: float, seed: int) -> None:
         """Nothing of an update is drawn."""
@@ -72,7 +72,7 @@ class DecQN:
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what ``tensors`` gave."""
         for prefix, module in (("network.", self.network), ("target.", self.target)):
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+            module.load_state_dict(within(tensors, prefix))
         load_optimizer_tensors(self.optimizer, tensors, "optimizer.")
 
 

@@ -1,4 +1,4 @@
-"""Beginning a behaviour training with the weights of another: the same task with as many bins or fewer."""
+"""Beginning a behaviour training with what another one learnt: the same task with as many bins or fewer."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from safetensors.torch import load
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from spin_rl.envs.behaviour.checkpoint import Checkpoints
 from spin_rl.envs.behaviour.settings import BehaviourSettings, config_of
 from spin_rl.envs.catalogue import Task, get_task, nvec_of
 from spin_rl.envs.errors import UserError
@@ -18,33 +19,43 @@ _LAST = ("body.6.weight", "body.6.bias")
 """Of a network's last layer, whose rows are the choices."""
 
 
-def start_from(snapshot: Path, task: Task, config: BehaviourSettings) -> tuple[BehaviourSettings, dict[str, Tensor]]:
-    """Settings and first weights of a training that begins with a snapshot of another one.
+def start_from(path: Path, task: Task, config: BehaviourSettings) -> tuple[BehaviourSettings, dict[str, Tensor]]:
+    """Settings and first tensors of a training that begins with what another one learnt.
 
     It may go on with other settings what that one began. It has its architecture, and explores no more at its start
     than at its end.
 
     Args:
-        snapshot: ``.../<task>-<bins>/seed-<seed>/snapshots/<step>.safetensors``.
+        path: the other training, ``.../<task>-<bins>/seed-<seed>``, for the networks of its checkpoint, the critics of
+            sac among them; or one of its snapshots, ``.../snapshots/<step>.safetensors``, for what acts alone.
         task: the problem, with as many bins or more.
         config: what else is wanted.
 
     Raises:
-        UserError: there is no such file, or it is of another task, or of more bins.
+        UserError: there is no such training or file, or it is of another task, or of more bins.
     """
-    settings = snapshot.parent.parent / "config.json"
-    if not (snapshot.is_file() and settings.is_file()):
-        raise UserError(f"{snapshot} is no snapshot of a behaviour training: <training>/snapshots/<step>.safetensors.")
+    file = Checkpoints(path).state() if path.is_dir() else path
+    settings = (path if path.is_dir() else path.parent.parent) / "config.json"
+    if not (file.is_file() and settings.is_file()):
+        raise UserError(
+            f"{path} is no behaviour training with a checkpoint, <storage>/behaviour/<task>-<bins>/seed-<seed>, and no "
+            "snapshot of one, <training>/snapshots/<step>.safetensors."
+        )
     other = json.loads(settings.read_text())
     if other["task"] != task.name or other["bins"] > task.bins:
-        raise UserError(f"{snapshot} is of {other['task']}-{other['bins']}: {task.key} can't begin with it.")
+        raise UserError(f"{path} is of {other['task']}-{other['bins']}: {task.key} can't begin with it.")
     before = config_of(other)
     kept = asdict(before.architecture) | {"normalize": before.normalize, "algorithm": before.algorithm}
-    content = snapshot.read_bytes()
+    content = file.read_bytes()
+    tensors = load(content)
+    if path.is_dir():
+        kept["critics"] = before.critics
+    else:
+        tensors = {f"network.{name}": tensor for name, tensor in tensors.items()}
     config = replace(config, epsilon_steps=1, started_from=hashlib.sha256(content).hexdigest(), **kept)
     if other["bins"] == task.bins:
-        return config, load(content)
-    return config, grown(load(content), _choices(get_task(task.name, other["bins"])), _choices(task))
+        return config, tensors
+    return config, grown(tensors, _choices(get_task(task.name, other["bins"])), _choices(task))
 
 
 def grown(weights: Mapping[str, Tensor], nvec: Sequence[int], finer: Sequence[int]) -> dict[str, Tensor]:

@@ -16,8 +16,8 @@ class Learner(Protocol):
     def network(self) -> DecoupledQ:
         """What acts: each sub-action does what has the greatest output, or is drawn by them."""
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Take these instead of random ones for what acts."""
+    def begin_with(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take these, of those that ``tensors`` gives, instead of the first ones: ``network.`` at least."""
 
     def begin_round(self, learning_rate: float, seed: int) -> None:
         """What a round's updates draw is a function of ``seed``."""
@@ -44,6 +44,11 @@ class Learner(Protocol):
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what ``tensors`` gave."""
+
+
+def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with ``prefix``, by what follows it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def polyak(target: nn.Module, network: nn.Module, rate: float) -> None:

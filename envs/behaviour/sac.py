@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from spin_rl.envs.behaviour.learner import polyak
+from spin_rl.envs.behaviour.learner import polyak, within
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
@@ -79,9 +79,13 @@ class FactoredSAC:
         self._updates = 0  # of the round
         self._drawn_entropy: Tensor | None = None  # mean of the last update of the policy, in nats
 
-    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
-        """The policy's weights; the critic's stay random."""
-        self.network.load_state_dict(weights)
+    def begin_with(self, tensors: Mapping[str, Tensor]) -> None:
+        """A snapshot has the policy alone. A critic sees levels, so that it fits however many choices there are."""
+        self.network.load_state_dict(within(tensors, "network."))
+        if critic := within(tensors, "critic."):
+            self.critic.load_state_dict(critic)
+            self.target.load_state_dict(critic)
+            self._begin_with_temperature(tensors)
 
     def begin_round(self, learning_rate: float, seed: int) -> None:
         """What a round's updates draw is a function of ``seed``."""
@@ -171,12 +175,15 @@ class FactoredSAC:
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what ``tensors`` gave."""
-        with torch.no_grad():
-            self.log_temperature.copy_(tensors["log_temperature"])
+        self._begin_with_temperature(tensors)
         for prefix, module in self._modules():
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+            module.load_state_dict(within(tensors, prefix))
         for name, optimizer in self._optimizers.items():
             load_optimizer_tensors(optimizer, tensors, f"optimizer.{name}.")
+
+    def _begin_with_temperature(self, tensors: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            self.log_temperature.copy_(tensors["log_temperature"])
 
     def _modules(self) -> tuple[tuple[str, nn.Module], ...]:
         return ("network.", self.network), ("critic.", self.critic), ("target.", self.target)

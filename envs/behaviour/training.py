@@ -82,7 +82,7 @@ class BehaviourTraining:
             folder: where it lies.
             collector: steps the environments; needed where ``config.ahead`` is not 0.
             device: where the learner works. Another one rounds differently.
-            start: weights that the training begins with: those of ``config.started_from``. One that is there goes on
+            start: what the learner begins with: tensors of ``config.started_from``. A training that is there goes on
                 from its checkpoint.
         """
         self.task, self.config, self.folder = task, config, folder

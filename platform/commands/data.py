@@ -281,7 +281,8 @@ def train_behaviour(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="Begin with this snapshot of another training, of as many bins or fewer; its network is kept as it is."
+            help="Begin with what another training, of as many bins or fewer, learnt: its folder, or a snapshot in it "
+            "for what acts alone. It has its network."
         ),
     ] = None,
     anneal: Annotated[

@@ -1,6 +1,7 @@
 """Behaviour trainings that begin with the weights of another: real trainings of one round on quadruped-walk."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +77,30 @@ def test_a_training_begins_with_the_weights_of_one_with_other_settings(snapshot,
         torch.testing.assert_close(trainer.learner.network.state_dict()[name], tensor)
 
 
+def test_a_finer_training_takes_the_critics_that_a_coarser_one_has_learnt(tmp_path):
+    coarse, finer = get_task("quadruped-walk", 3), get_task("quadruped-walk", 10)
+    sac = replace(COARSE, algorithm="sac", critics=2, warmup_steps=1900, steps_per_update=2)
+    before = BehaviourTraining(coarse, sac, tmp_path / "coarse")
+    list(before.train(2000, checkpoint_seconds=0))
+    config, start = start_from(tmp_path / "coarse", finer, replace(sac, critics=1))
+    assert config.critics == 2
+    trainer = BehaviourTraining(finer, config, tmp_path / "finer", start=start)
+    for critic in (trainer.learner.critic, trainer.learner.target):
+        for name, tensor in before.learner.critic.state_dict().items():
+            torch.testing.assert_close(critic.state_dict()[name], tensor)
+    assert trainer.learner.log_temperature == before.learner.log_temperature != math.log(0.01)
+    scaled = torch.randn(20, 78)
+    torch.testing.assert_close(  # the extreme choices keep their logits
+        trainer.learner.network.of_scaled(scaled)[..., [0, 9]], before.learner.network.of_scaled(scaled)[..., [0, 2]]
+    )
+
+
+def test_a_training_without_a_checkpoint_is_nothing_to_begin_with(snapshot, tmp_path):
+    (tmp_path / "config.json").write_text((snapshot.parent.parent / "config.json").read_text())
+    with pytest.raises(UserError, match="is no behaviour training with a checkpoint"):
+        start_from(tmp_path, get_task("quadruped-walk", 10), COARSE)
+
+
 def test_a_training_that_grew_from_other_weights_does_not_go_on(snapshot, tmp_path):
     task = get_task("quadruped-walk", 10)
     config, start = start_from(snapshot, task, COARSE)
@@ -97,5 +122,5 @@ def test_what_is_no_coarser_training_is_refused(snapshot, tmp_path):
     with pytest.raises(UserError, match="is of quadruped-walk-3"):
         start_from(snapshot, get_task("dog-trot", 10), COARSE)
     (tmp_path / "weights.safetensors").touch()
-    with pytest.raises(UserError, match="is no snapshot of a behaviour training"):
+    with pytest.raises(UserError, match=r"is no behaviour training with a checkpoint, .* and no snapshot"):
         start_from(tmp_path / "weights.safetensors", get_task("quadruped-walk", 10), COARSE)

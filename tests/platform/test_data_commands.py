@@ -76,7 +76,10 @@ def test_names_are_whole_however_narrow_the_terminal_is():
         ("train-behaviour cheetah-run --envs 3", "--envs 3 is no multiple"),
         ("train-behaviour cheetah-run --algorithm ppo", "--algorithm ppo is none of decqn, sac"),
         ("train-behaviour cheetah-run --algorithm sac --entropy 1", "--entropy 1 is no share between 0 and 1"),
-        ("train-behaviour dog-trot --bins 10 --start-from nowhere", "nowhere is no snapshot of a behaviour training"),
+        (
+            "train-behaviour dog-trot --bins 10 --start-from nowhere",
+            "nowhere is no behaviour training",
+        ),
         ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
         ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
         ("table --write nowhere.md", "There is no page nowhere.md"),

@@ -1,11 +1,13 @@
 """The tables of docs/datasets.md."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from spin_rl.envs import UserError, catalogue, get_task
+from spin_rl.envs.behaviour.library import list_cards
 from spin_rl.platform.dataset_table import DATASETS, POLICIES, datasets_table, policies_table, with_table
 from spin_rl.platform.datasets import list_datasets
 
@@ -18,13 +20,26 @@ def test_the_page_shows_the_policies_that_are_shipped(monkeypatch):
     assert with_table(PAGE, POLICIES, policies_table()) == PAGE, "run: spin-rl data table"
 
 
-def test_a_policy_below_the_experts_share_is_called_the_best_reached():
-    (row,) = [line for line in policies_table().splitlines() if line.startswith("| dog-trot | 10 |")]
-    assert "| none yet | best reached: " in row
-    assert row.endswith(" steps after another training's |")
-    (row,) = [line for line in policies_table().splitlines() if line.startswith("| walker-run | 3 |")]
-    assert "best reached" not in row
-    assert row.endswith(" steps |")
+@pytest.mark.parametrize(
+    ("share", "settings", "expected"),
+    [
+        (0.95, {}, "300.0 ± 20.0 over 30 episodes, 95% of expert, 9,000 steps"),
+        (0.18, {}, "best reached: 300.0 ± 20.0 over 30 episodes, 18% of expert, 9,000 steps"),
+        (
+            0.18,
+            {"started_from": "1f"},
+            "best reached: 300.0 ± 20.0 over 30 episodes, 18% of expert, 9,000 steps after another training's",
+        ),
+    ],
+)
+def test_a_policy_is_called_what_it_is(tmp_path, share, settings, expected):
+    shipped = next(card for card in list_cards() if card.key == "walker-run-3" and card.level == "expert")
+    measured = {"return_mean": 300.0, "return_std": 20.0, "episodes": 30, "steps": 9_000}
+    card = replace(shipped, expert_share=share, settings=settings, **measured)
+    (tmp_path / "walker-run-3").mkdir()
+    (tmp_path / "walker-run-3/expert.json").write_text(json.dumps(asdict(card)))
+    (row,) = [line for line in policies_table(tmp_path).splitlines() if line.startswith("| walker-run | 3 |")]
+    assert row.endswith(f" | none yet | {expected} |")
 
 
 def test_datasets_found_replace_their_rows_and_others_keep_theirs(small_data):
