@@ -33,7 +33,7 @@ def test_the_page_shows_the_policies_that_are_shipped(monkeypatch):
     ],
 )
 def test_a_policy_is_called_what_it_is(tmp_path, share, settings, expected):
-    shipped = next(card for card in list_cards() if card.key == "walker-run-3" and card.level == "expert")
+    shipped = next(card for card in list_cards() if (card.task, card.bins, card.level) == ("walker-run", 3, "expert"))
     measured = {"return_mean": 300.0, "return_std": 20.0, "episodes": 30, "steps": 9_000}
     card = replace(shipped, expert_share=share, settings=settings, **measured)
     (tmp_path / "walker-run-3").mkdir()
