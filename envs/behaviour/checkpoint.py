@@ -7,13 +7,34 @@ checkpoint/replay/<round>.npz        each round held in the replay memory, writt
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spin_rl.envs.behaviour.replay import RoundReplay
+from spin_rl.envs.errors import UserError
+
+
+@contextmanager
+def sole_training(folder: Path) -> Iterator[None]:
+    """Nobody else trains in ``folder`` meanwhile; the lock ends with the process, however that ends.
+
+    Raises:
+        UserError: somebody does.
+    """
+    try:
+        lock = FileLock(folder / "training.lock").acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"Another process trains in {folder}; wait for its end, or train beside it with another --seed."
+        ) from None
+    with lock:
+        yield
 
 
 class Checkpoints:

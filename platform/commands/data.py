@@ -307,6 +307,7 @@ def train_behaviour(
     Its bits depend on all options but --evaluation-rounds, --actors and --storage.
     """
     from spin_rl.envs import UserError, get_task
+    from spin_rl.envs.behaviour.checkpoint import sole_training
     from spin_rl.envs.behaviour.growth import start_from as begin_with
     from spin_rl.envs.behaviour.settings import ALGORITHMS, BehaviourSettings, settings_of
     from spin_rl.envs.behaviour.training import BehaviourTraining
@@ -344,7 +345,7 @@ def train_behaviour(
     if start_from is not None:
         settings, start = begin_with(start_from, problem, settings)
     learner = learner_device(device)
-    with open_collector(problem, settings, actors) as collector:
+    with sole_training(folder), open_collector(problem, settings, actors) as collector:
         trainer = BehaviourTraining(problem, settings, folder, collector=collector, device=learner, start=start)
         with (
             BehaviourCurve(storage, problem, seed, folder, ALGORITHMS[settings.algorithm]) as curve,

@@ -7,6 +7,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from spin_rl.envs import get_task
+from spin_rl.envs.behaviour.checkpoint import sole_training
 from spin_rl.envs.behaviour.training import Evaluation
 from spin_rl.envs.errors import UserError
 from spin_rl.platform.commands.data import app, wide_table
@@ -95,6 +96,15 @@ def test_a_mistake_is_one_sentence(spin_rl, words, said):
 
 
 @pytest.mark.integration
+def test_two_trainings_do_not_share_a_folder(spin_rl, tmp_path):
+    folder = tmp_path / "results/behaviour/finger-spin-3/seed-0"
+    short = "train-behaviour finger-spin --steps 1 --envs 2 --actors 0"
+    with sole_training(folder), pytest.raises(UserError, match=r"Another process trains in .*/finger-spin-3/seed-0"):
+        spin_rl(short)
+    assert not (folder / "config.json").exists()
+    assert "Curve and snapshots are in" in spin_rl(short)
+
+
 def test_a_training_that_goes_on_keeps_one_curve_in_mlflow(tmp_path, monkeypatch):
     import mlflow
 
