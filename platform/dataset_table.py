@@ -114,9 +114,8 @@ def _said(card: PolicyCard | None) -> str:
         return "none yet"
     returns = f"{card.return_mean:.1f} ± {card.return_std:.1f}"
     best = "" if card.label == card.level else "best reached: "
-    after = " after another training's" if card.settings.get("started_from") else ""
     share = f"{card.expert_share:.0%} of expert"
-    return f"{best}{returns} over {card.episodes} episodes, {share}, {card.steps:,} steps{after}"
+    return f"{best}{returns} over {card.episodes} episodes, {share}, {card.length}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

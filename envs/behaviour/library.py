@@ -60,6 +60,11 @@ class PolicyCard:
         return ALGORITHMS[config_of(self.settings).algorithm]
 
     @property
+    def length(self) -> str:
+        """Steps of the training, in writing, and whether it began with what another one had learnt."""
+        return f"{self.steps:,} steps" + (" after another training's" if self.settings.get("started_from") else "")
+
+    @property
     def label(self) -> str:
         """The level, or what an expert really is that stays below ``EXPERT`` of the reference return."""
         if self.level == "expert" and self.expert_share < EXPERT:

@@ -175,9 +175,8 @@ def _source(task: Task, name: str, epsilon: float, policies: Path | None) -> _So
     policy, card = load_policy(task, name, policies)
     policy.epsilon = epsilon
     said = "" if card.label == name else f"; {card.label}"
-    return _Source(
-        Origin(name, f"{card.algorithm} of {card.steps} steps, seed {card.seed}{said}", card.digest, epsilon), policy
-    )
+    trained = f"{card.algorithm} of {card.length}, seed {card.seed}{said}"
+    return _Source(Origin(name, trained, card.digest, epsilon), policy)
 
 
 def behaviour_policy(task: Task, name: str, *, epsilon: float = 0.0, policies: Path | None = None) -> BatchPolicy:

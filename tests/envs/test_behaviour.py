@@ -385,6 +385,8 @@ def test_shipping_picks_by_return_and_steadiness(tmp_path):
     assert [card.level for card in list_cards(tmp_path / "policies")] == ["expert", "medium"]
     assert (medium.label, expert.label) == ("medium", "expert")  # 40 of 42
     assert replace(expert, expert_share=0.71).label == "best reached (71% of the expert's return)"
+    assert expert.length == "3 steps"
+    assert replace(expert, settings={"started_from": "1f"}).length == "3 steps after another training's"
     policy, card = load_policy(task, "expert", tmp_path / "policies")
     assert card == expert
     assert policy.act(np.zeros((1, 3), np.float32), np.empty((1, 0)))[0, 0] == 2
