@@ -114,8 +114,7 @@ def _said(card: PolicyCard | None) -> str:
         return "none yet"
     returns = f"{card.return_mean:.1f} ± {card.return_std:.1f}"
     best = "" if card.label == card.level else "best reached: "
-    share = f"{card.expert_share:.0%} of expert"
-    return f"{best}{returns} over {card.episodes} episodes, {share}, {card.length}"
+    return f"{best}{returns} over {card.episodes} episodes, {card.share} of expert, {card.length}"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -65,10 +65,15 @@ class PolicyCard:
         return f"{self.steps:,} steps" + (" after another training's" if self.settings.get("started_from") else "")
 
     @property
+    def share(self) -> str:
+        """Of the expert's reference return, in writing: finely enough that what misses ``EXPERT`` does not look it."""
+        return f"{self.expert_share:.1%}"
+
+    @property
     def label(self) -> str:
         """The level, or what an expert really is that stays below ``EXPERT`` of the reference return."""
         if self.level == "expert" and self.expert_share < EXPERT:
-            return f"best reached ({self.expert_share:.0%} of the expert's return)"
+            return f"best reached ({self.share} of the expert's return)"
         return self.level
 
 

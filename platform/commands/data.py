@@ -408,9 +408,7 @@ def ship_behaviour(
     table = Table("level", "step", "return", "of the expert's", "normalized", title=str(policies or SHIPPED))
     for card in cards:
         returns = f"{card.return_mean:.1f} ± {card.return_std:.1f}"
-        table.add_row(
-            card.label, f"{card.steps:,}", returns, f"{card.expert_share:.0%}", f"{card.normalized_score:.1f}"
-        )
+        table.add_row(card.label, f"{card.steps:,}", returns, card.share, f"{card.normalized_score:.1f}")
     console.print(table)
 
 

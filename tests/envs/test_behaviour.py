@@ -384,7 +384,7 @@ def test_shipping_picks_by_return_and_steadiness(tmp_path):
     assert (medium.steps, medium.return_mean, expert.steps, expert.return_mean) == (2, 20.0, 3, 40.0)
     assert [card.level for card in list_cards(tmp_path / "policies")] == ["expert", "medium"]
     assert (medium.label, expert.label) == ("medium", "expert")  # 40 of 42
-    assert replace(expert, expert_share=0.71).label == "best reached (71% of the expert's return)"
+    assert replace(expert, expert_share=0.896).label == "best reached (89.6% of the expert's return)"
     assert expert.length == "3 steps"
     assert replace(expert, settings={"started_from": "1f"}).length == "3 steps after another training's"
     policy, card = load_policy(task, "expert", tmp_path / "policies")

@@ -23,12 +23,12 @@ def test_the_page_shows_the_policies_that_are_shipped(monkeypatch):
 @pytest.mark.parametrize(
     ("share", "settings", "expected"),
     [
-        (0.95, {}, "300.0 ± 20.0 over 30 episodes, 95% of expert, 9,000 steps"),
-        (0.18, {}, "best reached: 300.0 ± 20.0 over 30 episodes, 18% of expert, 9,000 steps"),
+        (0.952, {}, "300.0 ± 20.0 over 30 episodes, 95.2% of expert, 9,000 steps"),
+        (0.18, {}, "best reached: 300.0 ± 20.0 over 30 episodes, 18.0% of expert, 9,000 steps"),
         (
             0.18,
             {"started_from": "1f"},
-            "best reached: 300.0 ± 20.0 over 30 episodes, 18% of expert, 9,000 steps after another training's",
+            "best reached: 300.0 ± 20.0 over 30 episodes, 18.0% of expert, 9,000 steps after another training's",
         ),
     ],
 )
