@@ -5,12 +5,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from spin_rl.envs.behaviour.checkpoint import Checkpoints
+from spin_rl.envs.behaviour.library import SHIPPED
 from spin_rl.envs.behaviour.settings import BehaviourSettings, config_of
 from spin_rl.envs.catalogue import Task, get_task, nvec_of
 from spin_rl.envs.errors import UserError
@@ -27,21 +29,15 @@ def start_from(path: Path, task: Task, config: BehaviourSettings) -> tuple[Behav
 
     Args:
         path: the other training, ``.../<task>-<bins>/seed-<seed>``, for the networks of its checkpoint, the critics of
-            sac among them; or one of its snapshots, ``.../snapshots/<step>.safetensors``, for what acts alone.
+            sac among them; or, for what acts alone, one of its snapshots, ``.../snapshots/<step>.safetensors``, or a
+            policy with its card, ``.../<level>.safetensors``: of a shipped one ``<task>-<bins>/<level>`` will do.
         task: the problem, with as many bins or more.
         config: what else is wanted.
 
     Raises:
         UserError: there is no such training or file, or it is of another task, or of more bins.
     """
-    file = Checkpoints(path).state() if path.is_dir() else path
-    settings = (path if path.is_dir() else path.parent.parent) / "config.json"
-    if not (file.is_file() and settings.is_file()):
-        raise UserError(
-            f"{path} is no behaviour training with a checkpoint, <storage>/behaviour/<task>-<bins>/seed-<seed>, and no "
-            "snapshot of one, <training>/snapshots/<step>.safetensors."
-        )
-    other = json.loads(settings.read_text())
+    file, other = _found(path)
     if other["task"] != task.name or other["bins"] > task.bins:
         raise UserError(f"{path} is of {other['task']}-{other['bins']}: {task.key} can't begin with it.")
     before = config_of(other)
@@ -56,6 +52,26 @@ def start_from(path: Path, task: Task, config: BehaviourSettings) -> tuple[Behav
     if other["bins"] == task.bins:
         return config, tensors
     return config, grown(tensors, _choices(get_task(task.name, other["bins"])), _choices(task))
+
+
+def _found(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The file of tensors that ``path`` names, and the settings that they were learnt with, task and bins included."""
+    if path.is_dir():
+        file, settings = Checkpoints(path).state(), path / "config.json"
+    elif path.exists():
+        file, card = path, path.with_suffix(".json")
+        settings = card if card.is_file() else path.parent.parent / "config.json"
+    else:
+        file = SHIPPED / path.with_suffix(".safetensors")
+        settings = file.with_suffix(".json")
+    if not (file.is_file() and settings.is_file()):
+        raise UserError(
+            f"{path} is no behaviour training with a checkpoint, <storage>/behaviour/<task>-<bins>/seed-<seed>, no "
+            "snapshot of one, <training>/snapshots/<step>.safetensors, and no policy that is shipped, "
+            "<task>-<bins>/<level>."
+        )
+    found: dict[str, Any] = json.loads(settings.read_text())
+    return file, found | found.get("settings", {})
 
 
 def grown(weights: Mapping[str, Tensor], nvec: Sequence[int], finer: Sequence[int]) -> dict[str, Tensor]:

@@ -77,6 +77,7 @@ class FactoredSAC:
         }
         self._generator = torch.Generator(device)
         self._updates = 0  # of the round
+        self._policy_learns = False  # in the round
         self._drawn_entropy: Tensor | None = None  # mean of the last update of the policy, in nats
 
     def begin_with(self, tensors: Mapping[str, Tensor]) -> None:
@@ -87,13 +88,14 @@ class FactoredSAC:
             self.target.load_state_dict(critic)
             self._begin_with_temperature(tensors)
 
-    def begin_round(self, learning_rate: float, seed: int) -> None:
-        """What a round's updates draw is a function of ``seed``."""
+    def begin_round(self, learning_rate: float, seed: int, made: int) -> None:
+        """The policy learns from ``policy_from`` on: one begun with would climb on a critic that knows nothing yet."""
         for name in ("actor", "critic"):
             for group in self._optimizers[name].param_groups:
                 group["lr"] = learning_rate
         self._generator.manual_seed(seed)
         self._updates, self._drawn_entropy = 0, None
+        self._policy_learns = made >= self._settings.policy_from
 
     def track(self, observations: Tensor, batches: int) -> None:
         """The critic sees what the policy scales."""
@@ -118,7 +120,7 @@ class FactoredSAC:
         loss = mse_loss(predicted, target.expand_as(predicted))
         self._step("critic", loss, self.critic.parameters())
         polyak(self.target, self.critic, self._settings.target_rate)
-        if self._updates % _ACTOR_EVERY == 0:
+        if self._policy_learns and self._updates % _ACTOR_EVERY == 0:
             self._update_policy(scaled, temperature)
         self._updates += 1
         return loss.detach()

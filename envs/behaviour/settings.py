@@ -44,6 +44,7 @@ class BehaviourSettings:
     symlog: bool = False  # of the observations, before that
     critics: int = 1  # of sac; the smallest of their values is the target
     entropy: float = 0.36  # of sac's policy, as a share of the largest: what the temperature aims at
+    policy_from: int = 0  # environment step from which sac's policy learns; until then its critics alone
     episode_steps: int = 0  # of the training's episodes; 0: the task's. Evaluations play whole ones
     started_from: str = ""  # digest of the weights of another training that it begins with; "": random ones
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth

@@ -253,6 +253,14 @@ def train_behaviour(
         float | None,
         typer.Option(help="Of the choices that sac draws, as a share of the largest; 0.36, or as it has."),
     ] = None,
+    policy_from: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Environment step from which sac's policy learns, its critics alone until then: for one begun with "
+            "that has none; 0, or as it has.",
+        ),
+    ] = None,
     episode_steps: Annotated[
         int | None,
         typer.Option(
@@ -281,8 +289,8 @@ def train_behaviour(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="Begin with what another training, of as many bins or fewer, learnt: its folder, or a snapshot in it "
-            "for what acts alone. It has its network."
+            help="Begin with what another training, of as many bins or fewer, learnt: its folder, or for what acts "
+            "alone a snapshot in it, or a shipped policy, such as dog-trot-10/expert. It has its network."
         ),
     ] = None,
     anneal: Annotated[
@@ -326,6 +334,7 @@ def train_behaviour(
         "symlog": symlog,
         "critics": critics,
         "entropy": entropy,
+        "policy_from": policy_from,
         "epsilon_final": epsilon,
         "gamma": gamma,
         "n_step": n_step,

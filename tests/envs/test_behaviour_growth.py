@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from spin_rl.envs import UserError, get_task
+from spin_rl.envs.behaviour import library
 from spin_rl.envs.behaviour.growth import grown, start_from
 from spin_rl.envs.behaviour.network import Architecture, DecoupledQ
 from spin_rl.envs.behaviour.settings import BehaviourSettings, settings_of
@@ -95,6 +97,23 @@ def test_a_finer_training_takes_the_critics_that_a_coarser_one_has_learnt(tmp_pa
     )
 
 
+def test_a_training_begins_with_a_policy_that_is_shipped_or_lies_beside_its_card(tmp_path):
+    task = get_task("quadruped-walk", 10)
+    shipped = library.SHIPPED / "quadruped-walk-3/expert.safetensors"
+    for name in ("expert.safetensors", "expert.json"):
+        shutil.copy(shipped.with_name(name), tmp_path)
+    config, start = start_from(Path("quadruped-walk-3/expert"), task, COARSE)
+    assert (config.width, config.normalize) == (512, False)  # as its card says
+    trainer = BehaviourTraining(task, config, tmp_path / "training", start=start)
+    there, _ = library.load_policy(get_task("quadruped-walk", 3), "expert")
+    observation = torch.randn(20, 78)
+    torch.testing.assert_close(
+        trainer.learner.network(observation)[..., [0, 9]], there.network(observation)[..., [0, 2]]
+    )
+    again, _ = start_from(tmp_path / "expert.safetensors", task, COARSE)
+    assert again == config
+
+
 def test_a_training_without_a_checkpoint_is_nothing_to_begin_with(snapshot, tmp_path):
     (tmp_path / "config.json").write_text((snapshot.parent.parent / "config.json").read_text())
     with pytest.raises(UserError, match="is no behaviour training with a checkpoint"):
@@ -122,5 +141,5 @@ def test_what_is_no_coarser_training_is_refused(snapshot, tmp_path):
     with pytest.raises(UserError, match="is of quadruped-walk-3"):
         start_from(snapshot, get_task("dog-trot", 10), COARSE)
     (tmp_path / "weights.safetensors").touch()
-    with pytest.raises(UserError, match=r"is no behaviour training with a checkpoint, .* and no snapshot"):
+    with pytest.raises(UserError, match=r"is no behaviour training with a checkpoint, .* no snapshot .* and no policy"):
         start_from(tmp_path / "weights.safetensors", get_task("quadruped-walk", 10), COARSE)

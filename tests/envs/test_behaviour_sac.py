@@ -24,7 +24,7 @@ SAC = BehaviourSettings(
 def learner(**more) -> FactoredSAC:
     torch.manual_seed(0)
     made = FactoredSAC(5, NVEC, replace(SAC, **more), torch.device("cpu"))
-    made.begin_round(SAC.learning_rate, seed=1)
+    made.begin_round(SAC.learning_rate, seed=1, made=0)
     return made
 
 
@@ -113,6 +113,18 @@ def test_an_update_moves_what_it_is_of_and_no_more():
         moved.append([not torch.equal(*pair) for pair in zip(before, after, strict=True)])
     assert moved == [[True, False, True], [True, False, False]] * 2
     assert all(parameter.isfinite().all() for parameter in made.network.parameters())
+
+
+def test_the_critic_learns_alone_until_it_knows_something():
+    made = learner(policy_from=5)
+    parts = [*made.network.parameters(), made.log_temperature]
+    for steps, alone in ((4, True), (5, False)):
+        made.begin_round(SAC.learning_rate, seed=1, made=steps)
+        before, critic = [part.clone() for part in parts], next(made.critic.parameters()).clone()
+        observation, action, then = batch(64)
+        made.update(observation, action, torch.ones(64), torch.zeros(64), then)
+        assert all(torch.equal(*pair) for pair in zip(before, parts, strict=True)) == alone
+        assert not torch.equal(critic, next(made.critic.parameters()))
 
 
 def test_every_choice_is_drawn_as_often_as_its_logit_says_and_only_existing_ones():
