@@ -55,6 +55,8 @@ class Task:
     reference: ReferenceScores
     scripted: Callable[[str, float], ScriptedPolicy] | None = None
     """Behaviour policy for (level, epsilon), where a task needs no training for it."""
+    terminates: bool = True
+    """False: only the time ends an episode, and data that say otherwise are wrong."""
 
     @property
     def key(self) -> str:

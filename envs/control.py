@@ -112,5 +112,6 @@ for (_domain, _task), _scores in _REFERENCE.items():
                 bins=_bins,
                 make=partial(DiscretizedControl, _domain, _task, _bins),
                 reference=ReferenceScores(_random, _expert),
+                terminates=False,
             )
         )

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from spin_rl.platform.exchange.rules import Duplicates, ImportRules
+
 
 class ImportFormat(StrEnum):
     """Where a dataset comes from."""
@@ -34,10 +36,16 @@ def import_(
     ] = None,
     observation_size: Annotated[int | None, typer.Option(help="For a task of your own.")] = None,
     timeouts: Annotated[
-        bool, typer.Option(help="benchmark: done says that the time was over, not the problem.")
+        bool, typer.Option("--timeouts", help="Where it says that the problem ended, only the time was over.")
     ] = False,
-    observation: Annotated[str, typer.Option(help="table: names of the observation's columns.")] = "",
-    action: Annotated[str, typer.Option(help="table: names of the sub-actions' columns.")] = "",
+    shuffled: Annotated[
+        bool, typer.Option("--shuffled", help="Its rows are in no order: take them for episodes of one step.")
+    ] = False,
+    duplicates: Annotated[
+        Duplicates, typer.Option(help="An episode that is the same as an earlier one, bit for bit.")
+    ] = Duplicates.refuse,
+    observation: Annotated[str, typer.Option(help="table: its columns, such as x,y,z or obs_*.")] = "",
+    action: Annotated[str, typer.Option(help="table: the sub-actions' columns, likewise.")] = "",
     next_observation: Annotated[str, typer.Option(help="table: if it has them; else the next row has.")] = "",
     reward: Annotated[str, typer.Option(help="table: name of the column.")] = "reward",
     episode: Annotated[str, typer.Option(help="table: name of the column.")] = "episode",
@@ -69,16 +77,16 @@ def import_(
             progress.update(bar, completed=done, total=total)
 
         if form is ImportFormat.benchmark:
-            batches = benchmark.read(path, place, timeouts=timeouts, on_progress=on_progress)
+            batches = benchmark.read(path, place, on_progress=on_progress)
         elif form is ImportFormat.rllib:
             batches = rllib.read(path, place, on_progress=on_progress)
         elif form is ImportFormat.minari:
             batches = minari.read(source, place, on_progress=on_progress)
         else:
             columns = table.Columns(
-                observation=_names(observation, "--observation", spaces.observation_size),
-                action=_names(action, "--action", len(spaces.nvec)),
-                next_observation=_names(next_observation, "--next-observation", spaces.observation_size)
+                observation=table.named_columns(path, _patterns(observation, "--observation")),
+                action=table.named_columns(path, _patterns(action, "--action")),
+                next_observation=table.named_columns(path, _patterns(next_observation, "--next-observation"))
                 if next_observation
                 else (),
                 reward=reward,
@@ -86,8 +94,20 @@ def import_(
                 terminated=terminated,
             )
             batches = table.read(path, place, columns=columns, on_progress=on_progress)
-        made = import_dataset(batches, task=task, bins=bins, level=level, spaces=spaces, origin=source, root=root)
+        made = import_dataset(
+            batches,
+            task=task,
+            bins=bins,
+            level=level,
+            spaces=spaces,
+            origin=source,
+            root=root,
+            rules=ImportRules(timeouts, shuffled, duplicates),
+        )
+        progress.update(bar, completed=progress.tasks[bar].total)
     console.print(f"{'Found' if made.found else 'Made'} {made.location}")
+    if made.left_out:
+        console.print(f"Left out {made.left_out:,} episodes that came a second time.")
     describe(made.metadata)
 
 
@@ -125,10 +145,10 @@ def export(
     console.print(f"Wrote {target}")
 
 
-def _names(text: str, option: str, count: int) -> list[str]:
+def _patterns(text: str, option: str) -> list[str]:
     from spin_rl.envs import UserError
 
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if len(names) != count:
-        raise UserError(f"{option} needs the names of {count} columns, separated by commas, not {len(names)}.")
-    return names
+    patterns = [name.strip() for name in text.split(",") if name.strip()]
+    if not patterns:
+        raise UserError(f"A table needs {option}: names of columns, such as x,y,z or obs_*.")
+    return patterns

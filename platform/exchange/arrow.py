@@ -32,16 +32,31 @@ def read_batches(file: Path, needed: Sequence[str], batch_size: int = 20_000) ->
     Raises:
         UserError: no whole Parquet file, or without a column that is needed.
     """
+    refuse_missing(file, column_names(file), needed)
     try:
         parquet = pq.ParquetFile(file)
-        names = parquet.schema_arrow.names
-        refuse_missing(file, names, needed)
         done, total = 0, parquet.metadata.num_rows
         for batch in parquet.iter_batches(batch_size):
             done += batch.num_rows
             yield pa.Table.from_batches([batch]), done, total
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} is no whole Parquet file ({str(error).splitlines()[0]}).") from error
+        raise _damaged(file, error) from error
+
+
+def column_names(file: Path) -> list[str]:
+    """Of a Parquet file.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return list(pq.read_schema(file).names)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file} is no whole Parquet file ({str(error).splitlines()[0]}).")
 
 
 def refuse_missing(file: Path, names: Sequence[str], needed: Sequence[str]) -> None:

@@ -18,15 +18,12 @@ from spin_rl.platform.exchange.transitions import Source, Transitions
 _BATCH = 4096
 
 
-def read(
-    path: Path, source: Source, *, timeouts: bool = False, on_progress: Callable[[int, int], None] | None = None
-) -> Iterator[Transitions]:
+def read(path: Path, source: Source, *, on_progress: Callable[[int, int], None] | None = None) -> Iterator[Transitions]:
     """The transitions of a file, streamed.
 
     Args:
         path: the pickle.
         source: its name and the spaces that it must have.
-        timeouts: ``done`` says that the time was over, not that the problem ended.
         on_progress: called with bytes so far and in all.
     """
     if not path.is_file():
@@ -49,8 +46,7 @@ def read(
             action=action,
             reward=reward.reshape(len(rows)),
             next_observation=next_observation,
-            terminated=np.zeros(len(rows), bool) if timeouts else done,
-            ended=done,
+            terminated=done,
         )
         first += len(rows)
 

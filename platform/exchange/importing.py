@@ -14,6 +14,8 @@ from spin_rl.envs.errors import UserError, unknown_name
 from spin_rl.platform.datasets.build import Origin, build_dataset
 from spin_rl.platform.datasets.metadata import DatasetMetadata
 from spin_rl.platform.datasets.store import Root, held
+from spin_rl.platform.exchange.judged import distinct, judged
+from spin_rl.platform.exchange.rules import AS_IT_SAYS, ImportRules
 from spin_rl.platform.exchange.transitions import Transitions, episodes_of
 
 
@@ -30,6 +32,7 @@ class Imported(NamedTuple):
     metadata: DatasetMetadata
     location: str
     found: bool  # an equal one was there before
+    left_out: int = 0  # episodes of the source that came a second time
 
 
 def spaces_of(task: str, bins: int, nvec: Sequence[int] | None = None, observation_size: int | None = None) -> Spaces:
@@ -67,6 +70,7 @@ def import_dataset(
     spaces: Spaces,
     origin: str,
     root: str | Path | None,
+    rules: ImportRules = AS_IT_SAYS,
 ) -> Imported:
     """Write transitions as the next version of a dataset, or find the version that has the same content.
 
@@ -78,10 +82,11 @@ def import_dataset(
         spaces: nvec and observation size.
         origin: where it comes from, for the metadata.
         root: where datasets lie.
+        rules: what is known of the source beyond what it says.
 
     Raises:
-        UserError: bad names, bad values (it names the source and the row), no transitions, or the root cannot be
-            written.
+        UserError: bad names, bad values (it names the source and the row), rows out of order, episodes that come a
+            second time, no transitions, or the root cannot be written.
     """
     for what, name in (("task", task), ("level", level)):
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or re.search(r"-v\d+$", name):
@@ -92,6 +97,9 @@ def import_dataset(
     parent: Path = place.local or place.scratch / "making"
     staging = parent / f"{task}-{bins}" / f".{level}-import-{uuid.uuid4().hex}"
     known = tasks().get((task, bins))
+    told = judged(batches, rules, name=origin, endless=known is not None and not known.terminates)
+    left_out: list[int] = []
+    blocks = distinct(episodes_of(told), rules.duplicates, name=origin, on_left_out=left_out.append)
     try:
         staging.parent.mkdir(parents=True, exist_ok=True)
         with held(staging.parent / f".{level}.lease") as lease:
@@ -100,7 +108,7 @@ def import_dataset(
             versions = place.versions(task, bins, level)
             metadata = build_dataset(
                 staging,
-                [(Origin(level, f"imported from {origin}", "", 0.0), episodes_of(batches))],
+                [(Origin(level, f"imported from {origin}", "", 0.0), blocks)],
                 task=task,
                 bins=bins,
                 level=level,
@@ -115,7 +123,7 @@ def import_dataset(
             for version in versions:
                 there = place.read_metadata(f"{task}-{bins}/{level}-v{version}")
                 if there and there.digest == metadata.digest:
-                    return Imported(there, f"{place.location}/{there.key}", found=True)
+                    return Imported(there, f"{place.location}/{there.key}", found=True, left_out=sum(left_out))
             lease.check()
             place.publish(staging, metadata.key)
     except OSError as error:
@@ -124,4 +132,4 @@ def import_dataset(
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Imported(metadata, f"{place.location}/{metadata.key}", found=False)
+    return Imported(metadata, f"{place.location}/{metadata.key}", found=False, left_out=sum(left_out))

@@ -303,7 +303,9 @@ class _Machine:
 
     def _recall(self, number: int) -> Any:
         if number not in self._memo:
-            raise _UnexpectedError("a reference to an object too far back")
+            raise _UnexpectedError(
+                f"a reference to what lies more than {_REMEMBERED:,} objects back, such as a row that comes twice,"
+            )
         self._memo.move_to_end(number)
         return self._memo[number]
 

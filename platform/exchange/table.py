@@ -1,6 +1,8 @@
 """A table with named columns, as Parquet or CSV: one row per step, the rows of an episode together and in order."""
 
+import fnmatch
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.exchange.arrow import boolean, matrix, read_batches, refuse_missing
+from spin_rl.platform.exchange.arrow import boolean, column_names, matrix, read_batches, refuse_missing
 from spin_rl.platform.exchange.transitions import Source, Transitions
 
 
@@ -23,9 +25,9 @@ class Columns:
     and the last row of an episode is only its last observation.
     """
 
-    observation: Sequence[str]  # S names
-    action: Sequence[str]  # N names
-    next_observation: Sequence[str] = ()  # S names, or none
+    observation: Sequence[str]  # S names, or fewer of columns that hold lists
+    action: Sequence[str]  # N names, likewise
+    next_observation: Sequence[str] = ()  # S names, likewise, or none
     reward: str = "reward"
     episode: str = "episode"
     terminated: str = "terminated"  # taken as false where there is no such column
@@ -33,6 +35,22 @@ class Columns:
     @property
     def needed(self) -> list[str]:
         return [*self.observation, *self.action, *self.next_observation, self.reward, self.episode]
+
+
+def named_columns(path: Path, patterns: Sequence[str]) -> list[str]:
+    """The columns of a table that are named or match a pattern such as ``obs_*``, in the table's order for each.
+
+    Raises:
+        UserError: no such table, or a pattern that no column matches.
+    """
+    there = _column_names(path)
+    names: list[str] = []
+    for pattern in patterns:
+        found = [pattern] if pattern in there else fnmatch.filter(there, pattern)
+        if not found:
+            raise UserError(f"{path} has no column {pattern}; it has: {', '.join(there)}.")
+        names += found
+    return names
 
 
 def read(
@@ -102,19 +120,32 @@ def _whole_episodes(
 
 
 def _tables(path: Path, needed: Sequence[str]) -> Iterator[tuple[pa.Table, int, int]]:
-    if not path.is_file():
-        raise UserError(f"There is no file {path}.")
+    refuse_missing(path, _column_names(path), needed)
     if path.suffix == ".parquet":
         yield from read_batches(path, needed)
         return
+    done, total = 0, path.stat().st_size
+    with _opened(path) as reader:
+        for batch in reader:
+            done += batch.nbytes
+            yield pa.Table.from_batches([batch]), min(done, total), total
+
+
+def _column_names(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    if path.suffix == ".parquet":
+        return column_names(path)
     if path.suffix != ".csv":
         raise UserError(f"{path} is neither .parquet nor .csv.")
-    done, total = 0, path.stat().st_size
+    with _opened(path) as reader:
+        return list(reader.schema.names)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pyarrow.csv.CSVStreamingReader]:
     try:
         with pyarrow.csv.open_csv(path) as reader:
-            refuse_missing(path, reader.schema.names, needed)
-            for batch in reader:
-                done += batch.nbytes
-                yield pa.Table.from_batches([batch]), min(done, total), total
+            yield reader
     except pa.ArrowException as error:
         raise UserError(f"{path} is no table of numbers ({str(error).splitlines()[0]}).") from error

@@ -130,7 +130,12 @@ def episodes_of(batches: Iterable[Transitions]) -> Iterator[Rows]:
 
 def _cuts(batch: Transitions) -> NDArray[np.bool_]:
     """Transitions (B - 1,) after which, within the batch, an episode ends."""
-    return batch.ended[:-1] | (batch.next_observation[:-1] != batch.observation[1:]).any(1)
+    return batch.ended[:-1] | jumps(batch)
+
+
+def jumps(batch: Transitions) -> NDArray[np.bool_]:
+    """Transitions (B - 1,) that are not known to be their episode's last, but lead elsewhere than the next begins."""
+    return ~batch.ended[:-1] & (batch.next_observation[:-1] != batch.observation[1:]).any(1)
 
 
 def _rows(batch: Transitions) -> Rows:

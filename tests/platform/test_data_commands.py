@@ -52,8 +52,14 @@ def test_a_dataset_is_made_found_seen_verified_and_sent_around(spin_rl, tmp_path
     assert "maze-4-2/brought-v1" in spin_rl(f"import rllib {tmp_path}/columns maze-4 brought --bins 2")
     with pytest.raises(UserError, match="is not empty"):
         spin_rl(f"export rllib maze-4 medium-expert {tmp_path}/columns --bins 2")
-    with pytest.raises(UserError, match="--observation needs the names of 2 columns"):
-        spin_rl(f"import table {tmp_path}/columns maze-4 brought --bins 2 --observation x")
+    header, row = "x,y,a0,a1,a2,a3,reward,episode", "0.5,0.5,0,1,0,1,-0.05,0"
+    (tmp_path / "table.csv").write_text(f"{header}\n{row}\n{row}\n")
+    bring = f"import table {tmp_path}/table.csv maze-4 tabled --bins 2"
+    with pytest.raises(UserError, match="observation of 1 values of float64, not 2 numbers"):
+        spin_rl(f"{bring} --observation x --action a*")
+    with pytest.raises(UserError, match="A table needs --action"):
+        spin_rl(f"{bring} --observation x,y")
+    assert "maze-4-2/tabled-v1" in spin_rl(f"{bring} --observation x,y --action a*")
 
 
 def test_names_are_whole_however_narrow_the_terminal_is():

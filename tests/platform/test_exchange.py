@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import io
 import os
 import pickle
@@ -23,6 +24,7 @@ from spin_rl.platform.datasets.collect import make_dataset
 from spin_rl.platform.exchange import benchmark, restricted_pickle, rllib, table
 from spin_rl.platform.exchange.importing import Spaces, import_dataset, spaces_of
 from spin_rl.platform.exchange.restricted_pickle import PickledArray, read_items
+from spin_rl.platform.exchange.rules import Duplicates, ImportRules
 from spin_rl.platform.exchange.transitions import Source, episodes_of
 from tests.toy import toy_task
 
@@ -45,8 +47,11 @@ def dataset(tmp_path) -> OfflineDataset:
     return open_dataset("toy", "random", bins=4, root=tmp_path / "original")
 
 
-def bring_in(batches, tmp_path, level="imported") -> OfflineDataset:
-    import_dataset(batches, task="toy", bins=4, level=level, spaces=SPACES, origin="a test", root=tmp_path / "new")
+def bring_in(batches, tmp_path, level="imported", **rules) -> OfflineDataset:
+    import_dataset(
+        batches, task="toy", bins=4, level=level, spaces=SPACES, origin="a test", root=tmp_path / "new",
+        rules=ImportRules(**rules),
+    )  # fmt: skip
     return open_dataset("toy", level, bins=4, root=tmp_path / "new")
 
 
@@ -255,9 +260,60 @@ def test_episodes_are_recovered_from_continuity(size):
 def test_done_can_mean_that_the_time_was_over(dataset, tmp_path):
     path = tmp_path / "file.pkl"
     path.write_bytes(pickle.dumps(tuples(dataset)))
-    found = bring_in(benchmark.read(path, SOURCE, timeouts=True), tmp_path)
+    found = bring_in(benchmark.read(path, SOURCE), tmp_path, timeouts=True)
     assert not found.terminated.any()
     np.testing.assert_array_equal(found.episode_offsets, dataset.episode_offsets)
+
+
+def test_a_task_that_never_terminates_takes_no_end_of_time_for_one(dataset, tmp_path, monkeypatch):
+    from spin_rl.envs import catalogue
+
+    monkeypatch.setitem(catalogue._TASKS, ("toy", 4), dataclasses.replace(TASK, terminates=False))
+    batches = [batch([0, 1], [1, 2]), batch([2, 5], [3, 6], terminated=[1, 0])]
+    with pytest.raises(
+        UserError, match=r"a test: row 2 says that the problem ended, which this task never .* --timeou"
+    ):
+        bring_in(batches, tmp_path)
+    found = bring_in(batches, tmp_path, timeouts=True)
+    assert (found.metadata.episodes, found.terminated.any()) == (2, False)
+
+
+def test_shuffled_rows_are_refused_early_unless_that_is_known(dataset, tmp_path):
+    rows = [row for _ in range(40) for row in tuples(dataset)]
+    order = np.random.default_rng(0).permutation(len(rows))
+    numbers = np.arange(0, 2 * len(rows), 2)[order]
+
+    def shuffled(read: list[int]):
+        for start in range(0, len(rows), 500):
+            read.append(start)
+            here = numbers[start : start + 500]
+            yield batch(here, here + 1)
+
+    read: list[int] = []
+    with pytest.raises(UserError, match=r"a test: 999 of the first 1,000 rows are not followed .* with --shuffled"):
+        bring_in(shuffled(read), tmp_path)
+    assert read == [0, 500]
+    assert not (tmp_path / "new/toy-4/imported-v1").exists()
+    with pytest.raises(UserError, match="2 of the first 3 rows are not followed"):
+        bring_in([batch([0], [1]), batch([5, 9], [6, 10])], tmp_path)
+    assert bring_in(shuffled([]), tmp_path, shuffled=True).metadata.episodes == len(rows)
+
+
+def test_an_episode_that_comes_twice_is_refused_left_out_or_kept(tmp_path):
+    """Three episodes, of which the third is the first; a fourth like it but for a reward is another one."""
+    first = batch([0, 1, 2], [1, 2, 3])
+    other = first._replace(reward=first.reward + np.float32([0, 0, 1]))
+    batches = [first, batch([5, 6], [6, 7]), first, other]
+    with pytest.raises(
+        UserError, match=r"a test: episode 2 is the same as episode 0, bit for bit; .*--duplicates drop"
+    ):
+        bring_in(batches, tmp_path)
+    dropped = bring_in(batches, tmp_path, duplicates=Duplicates.drop)
+    assert_equal(dropped, bring_in([batches[0], batches[1], other], tmp_path, "without"))
+    assert dropped.metadata.episodes == 3
+    assert bring_in(batches, tmp_path, duplicates=Duplicates.keep).metadata.episodes == 4
+    joined = type(first)(*(np.concatenate(column) for column in zip(*batches, strict=True)))  # in one block
+    assert_equal(bring_in([joined], tmp_path, "joined", duplicates=Duplicates.drop), dropped)
 
 
 def test_an_equal_import_is_found_and_another_is_the_next_version(dataset, tmp_path):
@@ -437,6 +493,28 @@ def test_a_bad_table_is_refused(dataset, tmp_path, change, said):
     path.write_text("\n".join(change(path.read_text().splitlines())) + "\n")
     with pytest.raises(UserError, match=said):
         bring_in(table.read(path, SOURCE, columns=columns), tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_columns_are_named_by_patterns_in_the_order_of_the_table(dataset, tmp_path, ending):
+    path = tmp_path / f"table.{ending}"
+    columns = write_table(path, dataset, with_next=True)
+    assert table.named_columns(path, ["?2"]) == ["x2", "y2", "z2"]
+    assert table.named_columns(path, ["z", "[ab]"]) == ["z", "a", "b"]
+    with pytest.raises(UserError, match=r"has no column obs_\*; it has: x, y, z, a"):
+        table.named_columns(path, ["obs_*"])
+    assert columns.observation == tuple(table.named_columns(path, ["[xyz]"]))
+
+
+def test_a_table_may_hold_lists(dataset, tmp_path):
+    rows = dataset.transitions
+    lists = {"obs": dataset.observations[rows], "then": dataset.observations[rows + 1], "act": dataset.actions[rows]}
+    columns = {name: pa.array(list(values)) for name, values in lists.items()}
+    episode = np.repeat(np.arange(dataset.metadata.episodes), np.diff(dataset.episode_offsets))
+    columns |= {"reward": dataset.rewards[rows], "episode": episode, "terminated": dataset.terminated[rows]}
+    pq.write_table(pa.table(columns), tmp_path / "table.parquet")
+    named = table.Columns(observation=["obs"], action=["act"], next_observation=["then"])
+    assert_equal(bring_in(table.read(tmp_path / "table.parquet", SOURCE, columns=named), tmp_path), dataset)
 
 
 def test_minari_round_trip(dataset, tmp_path, monkeypatch):
