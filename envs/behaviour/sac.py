@@ -22,8 +22,8 @@ from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tenso
 _ACTOR_EVERY = 2
 """Updates of the critic for each of the policy (Fujimoto et al. 2018, arXiv 1802.09477)."""
 
-_TEMPERATURE, _TEMPERATURE_RATE = 0.01, 1e-3
-"""Of the entropy at the start, for rewards of at most 1 a step, and the learning rate of its logarithm."""
+_TEMPERATURE_RATE = 1e-3
+"""Learning rate of its logarithm."""
 
 _LEAST_UNIFORM = 1e-12
 """Of numbers from 0 to 1 whose logarithm is taken."""
@@ -67,7 +67,7 @@ class FactoredSAC:
         shape = (observation_size, len(nvec), settings.width, settings.critics)
         self.critic, self.target = JointCritic(*shape).to(device), JointCritic(*shape).to(device)
         self.target.load_state_dict(self.critic.state_dict())
-        self.log_temperature = torch.tensor(math.log(_TEMPERATURE), device=device, requires_grad=True)
+        self.log_temperature = torch.tensor(math.log(settings.temperature), device=device, requires_grad=True)
         self._levels = levels_of(nvec).to(device)
         self._entropy = settings.entropy * sum(math.log(choices) for choices in nvec)
         self._optimizers = {

@@ -253,6 +253,13 @@ def train_behaviour(
         float | None,
         typer.Option(help="Of the choices that sac draws, as a share of the largest; 0.36, or as it has."),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Of sac at the start, the weight of entropy beside reward; 0.01, or as it has. Begun with a policy "
+            "alone, 0.0003 changes less."
+        ),
+    ] = None,
     policy_from: Annotated[
         int | None,
         typer.Option(
@@ -334,6 +341,7 @@ def train_behaviour(
         "symlog": symlog,
         "critics": critics,
         "entropy": entropy,
+        "temperature": temperature,
         "policy_from": policy_from,
         "epsilon_final": epsilon,
         "gamma": gamma,

@@ -102,6 +102,11 @@ def test_the_temperature_moves_towards_the_entropy_wanted():
     assert made.measures()["entropy"] < 0.36
 
 
+def test_the_temperature_begins_where_it_is_told_to():
+    assert learner().log_temperature.exp().item() == pytest.approx(0.01)
+    assert learner(temperature=0.5).log_temperature.exp().item() == pytest.approx(0.5)
+
+
 def test_an_update_moves_what_it_is_of_and_no_more():
     made = learner(target_rate=0.0)
     observation, action, then = batch(64)
@@ -160,6 +165,7 @@ def test_a_training_draws_its_actions_and_its_curve_says_how_freely(tmp_path):
     [
         ({"algorithm": "ppo"}, "--algorithm ppo is none of decqn, sac"),
         ({"entropy": 1.0}, "--entropy 1 is no share between 0 and 1"),
+        ({"temperature": 0.0}, "--temperature 0 is not above 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(more, said):
