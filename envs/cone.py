@@ -20,6 +20,7 @@ from spin_rl.envs.catalogue import UNKNOWN, ScriptedPolicy, Task, register_famil
 from spin_rl.envs.errors import UserError
 
 STEPS = 100
+"""Of an episode at least: a large grid has four times as many as its shortest way."""
 
 _MEDIUM_EPSILON = 0.5
 
@@ -32,6 +33,7 @@ class Grid:
             raise UserError("A CoNE needs at least one dimension, side 2 and no negative number of pits.")
         self.dimensions, self.side, self._pit_count = dimensions, side, pits
         self.goal = np.full(dimensions, side - 1)
+        self.steps = max(STEPS, 4 * (side - 1))
         if pits > side**dimensions - len(self.way):
             raise UserError(f"A CoNE of {dimensions} dimensions and side {side} has no room for {pits} pits.")
 
@@ -68,7 +70,7 @@ class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
     """Observation: coordinates (D,), float32. Action: int (2 D,): forward, back, forward, back, ...
 
     A step pays minus the Euclidean distance to the goal, 10 at the goal, and -10 times the start's distance in a pit;
-    both of these terminate. Truncated after 100 steps.
+    both of these terminate. Truncated after ``Grid.steps`` steps.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
@@ -96,7 +98,13 @@ class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
         fell = self._fell
         terminated = fell or distance == 0
         reward = -10.0 * float(np.linalg.norm(goal)) if fell else 10.0 if distance == 0 else -distance
-        return self._state.astype(np.float32), reward, terminated, self._steps >= STEPS and not terminated, {}
+        return (
+            self._state.astype(np.float32),
+            reward,
+            terminated,
+            self._steps >= self._grid.steps and not terminated,
+            {},
+        )
 
     @property
     def _fell(self) -> bool:
@@ -135,9 +143,9 @@ class Plan:
         return self._known[state.tobytes()]
 
     def _search(self, start: NDArray[np.int64]) -> None:
-        """Depth first, no state twice. Without a way among _SEARCHED states, back towards the start, which has one."""
+        """Depth first, no state twice. Without a way among so many states, back towards the start, which has one."""
         path, seen = [(start, self._steps(start))], {start.tobytes()}
-        while path and len(seen) < _SEARCHED:
+        while path and len(seen) < max(_SEARCHED, 20 * self._grid.side):
             state, steps = path[-1]
             if state.tobytes() in self._known or (state == self._grid.goal).all():
                 break
@@ -165,6 +173,7 @@ class Plan:
 
 
 _SEARCHED = 5000
+"""States, at least."""
 
 
 def scripted(dimensions: int, side: int, pits: int, level: str, epsilon: float) -> ScriptedPolicy:
@@ -184,4 +193,6 @@ def _build(match: re.Match[str]) -> Task:
     )
 
 
-register_family("cone-<dimensions>x<side>[-<pits>pits]", r"cone-([1-9]\d?)x([1-9]\d?)(?:-([1-9]\d{0,4})pits)?", _build)
+register_family(
+    "cone-<dimensions>x<side>[-<pits>pits]", r"cone-([1-9]\d{0,2})x([1-9]\d{0,3})(?:-([1-9]\d{0,6})pits)?", _build
+)

@@ -103,7 +103,7 @@ def open_dataset(
     """
     metadata = find_metadata(task, level, bins=bins, root=root, version=version)
     place = Root(root)
-    copy = place.scratch / "arrow" / metadata.digest
+    copy = _copy_folder(place, metadata)
     if not (copy / _READY).exists():
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -119,10 +119,58 @@ def open_dataset(
 
 
 def verify_dataset(metadata: DatasetMetadata, place: Root, on_rows: Callable[[int], None] | None = None) -> None:
-    """Read everything again and judge it; raises UserError naming the file and the row."""
+    """Read everything again and judge it, this machine's Arrow copy too, if it has one.
+
+    Raises:
+        UserError: something is damaged; names the file and the row.
+    """
     check_spaces(metadata, f"{place.location}/{metadata.key}")
-    for _ in _read(metadata, place, on_rows):
-        pass
+    copy = _copy_folder(place, metadata)
+    mapped = _map_copy(metadata, copy) if (copy / _READY).exists() else None
+    ends = _Ends(metadata.rows)
+    first = 0
+    for rows in _read(metadata, place, on_rows):
+        ends.add(rows)
+        here = slice(first, first + len(rows.step))
+        if mapped and not all(
+            np.array_equal(getattr(mapped, name)[here], getattr(rows, name))
+            for name in ("observations", "actions", "rewards", "terminated")
+        ):
+            raise _damaged_copy(copy, f"steps.arrow, rows {first} to {here.stop - 1},")
+        first = here.stop
+    if mapped and not np.array_equal(mapped.transitions, ends.transitions()):
+        raise _damaged_copy(copy, "transitions.arrow")
+    if mapped and not np.array_equal(mapped.episode_offsets, ends.episode_offsets()):
+        raise _damaged_copy(copy, "episodes.arrow")
+
+
+def _copy_folder(place: Root, metadata: DatasetMetadata) -> Path:
+    folder: Path = place.scratch / "arrow" / metadata.digest
+    return folder
+
+
+def _damaged_copy(copy: Path, what: str) -> UserError:
+    return UserError(f"{copy}/{what} is damaged; delete the folder {copy}, it will be made again.")
+
+
+class _Ends:
+    """Where episodes end in a dataset, gathered from its parts in order."""
+
+    def __init__(self, rows: int) -> None:
+        self._is_last = np.ones(rows, bool)
+        self._rows = 0
+
+    def add(self, part: Rows) -> None:
+        # the last row of a part ends an episode too
+        self._is_last[self._rows : self._rows + len(part.step) - 1] = part.step[1:] == 0
+        self._rows += len(part.step)
+
+    def transitions(self) -> NDArray[np.int32]:
+        return np.flatnonzero(~self._is_last).astype(np.int32)
+
+    def episode_offsets(self) -> NDArray[np.int64]:
+        ends = np.flatnonzero(self._is_last)
+        return np.append(0, ends - np.arange(len(ends)))  # k ends lie before the end of episode k
 
 
 def _read(metadata: DatasetMetadata, place: Root, on_rows: Callable[[int], None] | None) -> Iterator[Rows]:
@@ -163,19 +211,17 @@ def _make_copy(
 ) -> None:
     """Verify the dataset and write its Arrow copy, under a lease."""
     check_spaces(metadata, f"{place.location}/{metadata.key}")
-    rows, transitions = metadata.rows, metadata.transitions
+    rows, ends = metadata.rows, _Ends(metadata.rows)
     observations = np.empty((rows, metadata.observation_size), np.float32)
     actions = np.empty((rows, len(metadata.nvec)), np.int16)
-    rewards, terminated, is_last = np.empty(rows, np.float32), np.empty(rows, np.uint8), np.ones(rows, bool)
+    rewards, terminated = np.empty(rows, np.float32), np.empty(rows, np.uint8)
     first = 0
     for part in _read(metadata, place, on_rows):
         here = slice(first, first + len(part.step))
         observations[here], actions[here], rewards[here] = part.observations, part.actions, part.rewards
         terminated[here] = part.terminated
-        is_last[here][:-1] = part.step[1:] == 0  # views: the last row of a part ends an episode too
+        ends.add(part)
         first = here.stop
-    ends = np.flatnonzero(is_last)
-    offsets = np.append(0, ends - np.arange(len(ends)))  # k ends lie before the end of episode k
 
     for left in copy.parent.glob(f"{copy.name}.*.new"):  # by one that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -186,10 +232,10 @@ def _make_copy(
             unfinished / "steps.arrow",
             {"observations": observations, "actions": actions, "rewards": rewards, "terminated": terminated},
         )
-        _write_columns(unfinished / "transitions.arrow", {"transitions": np.flatnonzero(~is_last).astype(np.int32)})
-        _write_columns(unfinished / "episodes.arrow", {"episode_offsets": offsets.astype(np.int64)})
+        _write_columns(unfinished / "transitions.arrow", {"transitions": ends.transitions()})
+        _write_columns(unfinished / "episodes.arrow", {"episode_offsets": ends.episode_offsets()})
         sizes = {path.name: path.stat().st_size for path in unfinished.iterdir()}
-        ready = {"files": sizes, "rows": rows, "transitions": transitions}
+        ready = {"files": sizes, "rows": rows, "transitions": metadata.transitions}
         (unfinished / _READY).write_text(json.dumps(ready))
         lease.check()
         shutil.rmtree(copy, ignore_errors=True)  # one without its last file
@@ -202,7 +248,7 @@ def _map_copy(metadata: DatasetMetadata, copy: Path) -> OfflineDataset:
     ready = json.loads((copy / _READY).read_text())
     for name, size in ready["files"].items():
         if not (copy / name).exists() or (copy / name).stat().st_size != size:
-            raise UserError(f"{copy / name} is damaged; delete the folder {copy}, it will be made again.")
+            raise _damaged_copy(copy, name)
     columns: dict[str, Any] = {}
     for name in ready["files"]:
         columns |= _map_columns(copy / name)

@@ -99,6 +99,13 @@ def test_cone_time_truncates():
     assert ends == [(False, False)] * 99 + [(False, True)]
 
 
+def test_a_large_grid_has_the_time_to_be_crossed():
+    env = CoNE(1, 300)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(2, int))[3] for _ in range(4 * 299)]
+    assert ends.index(True) == len(ends) - 1
+
+
 def test_pits_are_fixed_many_and_off_the_way():
     grid = Grid(3, 5, 100)
     pits = [np.frombuffer(each, np.int64) for each in grid.pits]
@@ -119,7 +126,10 @@ def test_pits_are_fixed_many_and_off_the_way():
     assert (reward, terminated, truncated) == (pytest.approx(-10 * np.sqrt(48)), True, False)
 
 
-@pytest.mark.parametrize("name", ["cone-2x5", "cone-3x5-90pits", "cone-6x4-1000pits", "cone-12x3"])
+@pytest.mark.parametrize(
+    "name",
+    ["cone-2x5", "cone-3x5-90pits", "cone-6x4-1000pits", "cone-12x3", "cone-2x9999-1000pits", "cone-300x12-5000pits"],
+)
 def test_the_plan_reaches_every_goal_without_a_fall(name):
     task = get_task(name, 2)
     result = rollout(task.make, task.scripted("expert", 0.0), episodes=1, seed=0, record=True)
@@ -130,7 +140,8 @@ def test_the_plan_reaches_every_goal_without_a_fall(name):
 
 @pytest.mark.parametrize(
     ("name", "bins", "said"),
-    [("cone-2x2-3pits", 2, "no room for 3 pits"), ("cone-0x5", 2, r"cone-<dimensions>x<side>\[-<pits>pits\]"),
+    [("cone-2x2-3pits", 2, "no room for 3 pits"), ("cone-2x10000", 2, "There is no task"),
+     ("cone-0x5", 2, r"cone-<dimensions>x<side>\[-<pits>pits\]"),
      ("cone-2x1", 2, "side 2"), ("cone-3x3", 3, "There is: 2"), ("maze-2", 2, "maze-3")],
 )  # fmt: skip
 def test_sizes_that_make_no_problem_are_refused(name, bins, said):

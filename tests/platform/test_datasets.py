@@ -6,7 +6,10 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import matplotlib.image
@@ -252,7 +255,24 @@ def test_who_lost_the_lease_stops_and_publishes_nothing(tmp_path):
     assert make(tmp_path, size=4000).version == 1
 
 
-def test_a_full_disk_is_said_and_leaves_no_dataset(tmp_path):
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root may mount a small disk")
+def test_a_disk_that_is_full_is_said_and_what_was_collected_is_gone_on_with(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room"):
+            make(disk, size=20_000)
+        assert list_datasets(disk) == []
+        subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+        assert list((disk / "toy-4").rglob("*.parquet"))
+        assert make(disk, size=20_000).digest == make(tmp_path / "roomy", size=20_000).digest
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_file_that_cannot_grow_is_said_and_leaves_no_dataset(tmp_path):
     make(tmp_path / "before")
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
@@ -325,6 +345,19 @@ def test_a_flipped_byte_anywhere_is_refused(tmp_path):
             verify_dataset(dataset.metadata, Root(tmp_path))
             shutil.rmtree(tmp_path / ".cache")
     assert refused > 30
+
+
+@pytest.mark.parametrize("name", ["steps.arrow", "transitions.arrow", "episodes.arrow"])
+def test_a_flipped_byte_of_the_machines_copy_is_found_by_verifying(tmp_path, name):
+    metadata = make(tmp_path)
+    open_dataset("toy", "random", bins=4, root=tmp_path)
+    path = tmp_path / ".cache/arrow" / metadata.digest / name
+    content = path.read_bytes()
+    verify_dataset(metadata, Root(tmp_path))
+    values = len(content) // 2  # the column of numbers lies there, not what describes it
+    path.write_bytes(content[:values] + bytes([content[values] ^ 1]) + content[values + 1 :])
+    with pytest.raises(UserError, match=rf"{name}.* is damaged; delete the folder"):
+        verify_dataset(metadata, Root(tmp_path))
 
 
 def replace_part(path: Path, change) -> None:
@@ -465,11 +498,37 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot be written \(Not a directory\).*SPIN_RL_CACHE"):
         open_dataset("toy", "random", bins=4, root=tmp_path)
     monkeypatch.delenv("SPIN_RL_CACHE")
-    if os.geteuid():  # root may write everywhere
-        tmp_path.chmod(0o500)
-        with pytest.raises(UserError, match="Permission denied"):
-            make(tmp_path, size=1)
-        tmp_path.chmod(0o700)
+
+
+def test_a_folder_without_permission_is_said(tmp_path):
+    with TemporaryDirectory() as outside:  # where everybody may look
+        folder = Path(outside)
+        make(folder)
+        folder.chmod(0o555)
+        (folder / "toy-4").chmod(0o555)
+        with _as_nobody():
+            for root in (folder, folder / "new"):
+                with pytest.raises(UserError, match=r"cannot be written \(Permission denied\).*--root"):
+                    make(root, size=1)
+            with pytest.raises(
+                UserError, match=r"Arrow copy .* cannot be written \(Permission denied\).*SPIN_RL_CACHE"
+            ):
+                open_dataset("toy", "random", bins=4, root=folder)
+            assert [each.key for each in list_datasets(folder)] == ["toy-4/random-v1"]
+        folder.chmod(0o755)
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Root may write everywhere: without its rights meanwhile."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_place_that_is_none_says_so():
