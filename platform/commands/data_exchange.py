@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from spin_rl.platform.commands.data_display import console, describe, find, open_with_progress, progress_bar
+from spin_rl.platform.commands.options import Bins, RootPath, Version
 from spin_rl.platform.exchange.rules import Duplicates, ImportRules
 
 
@@ -30,7 +32,7 @@ def import_(
     source: Annotated[str, typer.Argument(help="File, folder, or id of a Minari dataset.")],
     task: Annotated[str, typer.Argument(metavar="TASK", help="Task that it is of; one of your own is allowed.")],
     level: Annotated[str, typer.Argument(metavar="LEVEL", help="Name to give it, such as medium.")],
-    bins: Annotated[int, typer.Option(help="Choices per action dimension.")] = 3,
+    bins: Bins = 3,
     nvec: Annotated[
         str | None, typer.Option(help="Choices per sub-action, such as 3,2,4, for a task of your own.")
     ] = None,
@@ -50,13 +52,10 @@ def import_(
     reward: Annotated[str, typer.Option(help="table: name of the column.")] = "reward",
     episode: Annotated[str, typer.Option(help="table: name of the column.")] = "episode",
     terminated: Annotated[str, typer.Option(help="table: name of the column.")] = "terminated",
-    root: Annotated[
-        str | None, typer.Option(help="Where datasets lie: a folder or any fsspec location.", envvar="SPIN_RL_DATA")
-    ] = None,
+    root: RootPath = None,
 ) -> None:
     """Bring a dataset in. Pickles are read without running anything that they name."""
     from spin_rl.envs import UserError
-    from spin_rl.platform.commands.data import console, describe, progress_bar
     from spin_rl.platform.exchange import benchmark, minari, rllib, table
     from spin_rl.platform.exchange.importing import import_dataset, spaces_of
     from spin_rl.platform.exchange.transitions import Source
@@ -116,15 +115,12 @@ def export(
     task: Annotated[str, typer.Argument(metavar="TASK")],
     level: Annotated[str, typer.Argument(metavar="LEVEL")],
     target: Annotated[str, typer.Argument(help="New folder, or id of a new Minari dataset such as mine/medium-v0.")],
-    bins: Annotated[int, typer.Option(help="Choices per action dimension.")] = 3,
-    version: Annotated[int | None, typer.Option(help="Version of the dataset; the newest by default.")] = None,
-    root: Annotated[
-        str | None, typer.Option(help="Where datasets lie: a folder or any fsspec location.", envvar="SPIN_RL_DATA")
-    ] = None,
+    bins: Bins = 3,
+    version: Version = None,
+    root: RootPath = None,
 ) -> None:
     """Write a dataset in another format."""
     from spin_rl.envs import UserError
-    from spin_rl.platform.commands.data import console, find, open_with_progress, progress_bar
     from spin_rl.platform.exchange import minari, rllib
 
     dataset = open_with_progress(find(task, level, bins, root, version), root)

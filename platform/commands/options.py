@@ -11,6 +11,11 @@ Bins = Annotated[int, typer.Option(help="Choices per action dimension.")]
 Version = Annotated[int | None, typer.Option(help="Version of the dataset; the newest by default.", min=1)]
 Preset = Annotated[str, typer.Option(help="Sizes of the networks: paper, small or tiny.")]
 Root = Annotated[str, typer.Option("--root", help="Where datasets lie.", envvar="SPIN_RL_DATA")]
+RootPath = Annotated[
+    str | None,
+    typer.Option("--root", help="Where datasets lie: a folder or any fsspec location.", envvar="SPIN_RL_DATA"),
+]
+Policies = Annotated[Path | None, typer.Option(help="Folder of behaviour policies; the shipped ones by default.")]
 Storage = Annotated[Path, typer.Option(help="Where results lie.", envvar="SPIN_RL_STORAGE")]
 Masking = Annotated[
     str | None,

@@ -61,7 +61,7 @@ def pretrain(
 
     from spin_rl.algorithms.pretrained import ensure_asm
     from spin_rl.platform.asm_store import ASMStore, asm_root
-    from spin_rl.platform.commands.data import progress_bar
+    from spin_rl.platform.commands.data_display import progress_bar
     from spin_rl.platform.datasets import open_dataset
 
     console = Console()

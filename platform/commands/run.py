@@ -49,7 +49,7 @@ def quickstart(
     """
     from spin_rl.envs import get_task
     from spin_rl.platform.asm_store import asm_root
-    from spin_rl.platform.commands.data import collect_with_progress
+    from spin_rl.platform.commands.data_display import collect_with_progress
     from spin_rl.platform.datasets import open_dataset
     from spin_rl.platform.datasets.store import Root as DataRoot
     from spin_rl.platform.datasets.store import absolute_root

@@ -147,7 +147,7 @@ def make_datasets(space: "Space", root: str) -> None:
     from itertools import product
 
     from spin_rl.envs import get_task
-    from spin_rl.platform.commands.data import collect_with_progress
+    from spin_rl.platform.commands.data_display import collect_with_progress
 
     for task, bins, level in product(space["task"], space["bins"], space["level"]):
         collect_with_progress(get_task(task, bins), level, TINY_SIZE, root=root, workers=0)

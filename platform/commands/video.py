@@ -5,17 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spin_rl.platform.commands.data import (
-    Bins,
-    Policies,
-    RootPath,
-    Storage,
-    Version,
-    console,
-    find,
-    open_with_progress,
-    progress_bar,
-)
+from spin_rl.platform.commands.data_display import console, find, open_with_progress, progress_bar
+from spin_rl.platform.commands.options import Bins, Policies, RootPath, Storage, Version
 
 if TYPE_CHECKING:
     from spin_rl.envs import BatchPolicy, Task

@@ -35,6 +35,10 @@ class Imported(NamedTuple):
     left_out: int = 0  # episodes of the source that came a second time
 
 
+_MOST_CHOICES = int(np.iinfo(np.int16).max)
+"""Of a sub-action: what is stored are their numbers from 0 on, as int16."""
+
+
 def spaces_of(task: str, bins: int, nvec: Sequence[int] | None = None, observation_size: int | None = None) -> Spaces:
     """The spaces of a task of the catalogue, or those named, for a task that it does not know.
 
@@ -42,6 +46,10 @@ def spaces_of(task: str, bins: int, nvec: Sequence[int] | None = None, observati
         UserError: unknown task and no spaces named, or other ones than the task has.
     """
     named = Spaces(tuple(nvec or ()), observation_size or 0)
+    if any(not 1 <= choices <= _MOST_CHOICES for choices in named.nvec):
+        raise UserError(
+            f"nvec {list(named.nvec)} can't be: a sub-action has at least 1 choice and at most {_MOST_CHOICES:,}."
+        )
     known = tasks().get((task, bins))
     if known is None:
         if not named.nvec or not named.observation_size:

@@ -10,7 +10,8 @@ from spin_rl.envs import get_task
 from spin_rl.envs.behaviour.checkpoint import sole_training
 from spin_rl.envs.behaviour.training import Evaluation
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.commands.data import app, wide_table
+from spin_rl.platform.commands.data import app
+from spin_rl.platform.commands.data_display import wide_table
 
 
 @pytest.fixture

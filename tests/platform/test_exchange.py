@@ -537,6 +537,9 @@ def test_spaces_come_from_the_catalogue_or_are_named():
     assert spaces_of("unheard-of", 9, nvec=(2, 2), observation_size=5) == Spaces((2, 2), 5)
     with pytest.raises(UserError, match="name --nvec and --observation-size"):
         spaces_of("unheard-of", 9)
+    for nvec in ((3, 0), (-1, 2), (32_768,)):
+        with pytest.raises(UserError, match="at least 1 choice and at most 32,767"):
+            spaces_of("unheard-of", 9, nvec=nvec, observation_size=5)
     with pytest.raises(UserError, match=r"toy-4 has nvec \[3, 2, 4\]"):
         spaces_of("toy", 4, nvec=(3, 3, 3))
 
