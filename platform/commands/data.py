@@ -105,6 +105,12 @@ def make(
         policies=policies,
     )
     describe(made.metadata)
+    for behaviour in made.metadata.behaviours:
+        if behaviour.episodes > 1 and behaviour.return_std == 0:
+            console.print(
+                f"All {behaviour.episodes:,} episodes of {behaviour.name} return the same: neither the task nor the "
+                "policy draws anything. With --epsilon 0.05 they differ."
+            )
 
 
 @app.command()
@@ -122,9 +128,12 @@ def inspect(
     describe(metadata)
     dataset = open_with_progress(metadata, root)
     from spin_rl.platform.dataset_picture import draw
-    from spin_rl.platform.datasets.inspect import action_counts, dependence
+    from spin_rl.platform.datasets.inspect import action_counts, dependence, distinct_episodes
 
     counts, found = action_counts(dataset), dependence(dataset)
+    episodes = metadata.episodes
+    if copies := episodes - distinct_episodes(dataset):
+        console.print(f"{copies:,} of its {episodes:,} episodes are the same as an earlier one, bit for bit")
     console.print(
         f"{found.distinct:,} distinct joint actions in {len(dataset):,} transitions; total correlation "
         f"{found.total_correlation:.2f} bits ({found.by_chance:.2f} bits with each sub-action shuffled by itself: "

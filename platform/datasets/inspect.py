@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spin_rl.platform.datasets.reader import OfflineDataset
+from spin_rl.platform.datasets.rows import episode_digests
 
 _PAIRS_FROM = 100_000
 """Transitions, evenly spaced, that mutual information is estimated from."""
@@ -36,6 +37,13 @@ def dependence(dataset: OfflineDataset) -> Dependence:
         total_correlation=float(marginal - _entropy(joint)),
         by_chance=float(marginal - _entropy(_joint_counts(shuffled))),
     )
+
+
+def distinct_episodes(dataset: OfflineDataset) -> int:
+    """How many episodes are the same as no earlier one, bit for bit; of a deterministic problem few are."""
+    starts = dataset.episode_offsets + np.arange(len(dataset.episode_offsets))  # an episode has a row more than steps
+    columns = (dataset.observations, dataset.actions, dataset.rewards, dataset.terminated)
+    return len(set(episode_digests(starts, *columns)))
 
 
 def mutual_information(dataset: OfflineDataset) -> NDArray[np.float64]:

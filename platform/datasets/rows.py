@@ -11,8 +11,9 @@ Observations are stored once. An episode of T steps is T + 1 rows, the last of w
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,6 +76,20 @@ def rows_of(episodes: Sequence[Episode], first_episode: int = 0) -> Rows:
 def join(blocks: Iterable[Rows]) -> Rows:
     """One block from several."""
     return Rows(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
+
+
+def episode_digests(starts: NDArray[np.int64], *columns: NDArray[Any]) -> Iterator[bytes]:
+    """A digest for each episode, which two share only where all of these columns are the same, bit for bit.
+
+    Args:
+        starts: (episodes + 1,) rows at which episodes start, and the number of rows.
+        columns: (rows, ...) each.
+    """
+    for start, end in pairwise(starts):
+        digest = blake2b(digest_size=16)
+        for column in columns:
+            digest.update(np.ascontiguousarray(column[start:end]).data)
+        yield digest.digest()
 
 
 class ContentDigest:

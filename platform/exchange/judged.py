@@ -1,15 +1,13 @@
 """What a source's rows say of its episodes, judged before they become a dataset."""
 
 from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spin_rl.envs.errors import UserError
-from spin_rl.platform.datasets.rows import Rows
+from spin_rl.platform.datasets.rows import Rows, episode_digests
 from spin_rl.platform.exchange.rules import Duplicates, ImportRules
 from spin_rl.platform.exchange.transitions import Transitions, jumps
 
@@ -79,7 +77,7 @@ def distinct(
     count = 0
     for rows in blocks:
         fresh = []
-        for digest in _episode_digests(rows):
+        for digest in episode_digests(rows.starts(), rows.observations, rows.actions, rows.rewards, rows.terminated):
             earlier = first.setdefault(digest, count)
             if earlier != count and duplicates is Duplicates.refuse:
                 raise UserError(
@@ -94,15 +92,6 @@ def distinct(
         on_left_out(fresh.count(False))
         if any(fresh):
             yield _episodes(rows, np.array(fresh))
-
-
-def _episode_digests(rows: Rows) -> Iterator[bytes]:
-    starts = rows.starts()
-    for start, end in pairwise(starts):
-        digest = blake2b(digest_size=16)
-        for column in (rows.observations, rows.actions, rows.rewards, rows.terminated):
-            digest.update(np.ascontiguousarray(column[start:end]).data)
-        yield digest.digest()
 
 
 def _episodes(rows: Rows, which: NDArray[np.bool_]) -> Rows:

@@ -63,6 +63,14 @@ def test_a_dataset_is_made_found_seen_verified_and_sent_around(spin_rl, tmp_path
     assert "maze-4-2/tabled-v1" in spin_rl(f"{bring} --observation x,y --action a*")
 
 
+def test_episodes_that_are_all_alike_are_pointed_out(spin_rl):
+    said = "episodes of expert return the same"
+    assert said in spin_rl("make cone-2x4 medium-expert --bins 2 --size 60 --workers 0")
+    assert "episodes are the same as an earlier one, bit for bit" in spin_rl("inspect cone-2x4 medium-expert --bins 2")
+    assert said not in spin_rl("make cone-2x4 medium-expert --bins 2 --size 60 --workers 0 --epsilon 0.3")
+    assert said not in spin_rl("make maze-4 expert --bins 2 --size 900 --workers 0")
+
+
 def test_names_are_whole_however_narrow_the_terminal_is():
     name = "quadruped-walk-50/random-medium-expert-v12"
     table = wide_table("dataset", "transitions", "return", title="data")

@@ -653,6 +653,23 @@ def test_dependence_is_measured_in_bits():
     assert [counts.sum() for counts in inspect.action_counts(dataset)] == [40_000] * 4
 
 
+def test_copies_of_episodes_are_counted(tmp_path):
+    make(tmp_path)
+    dataset = open_dataset("toy", "random", bins=4, root=tmp_path)
+    assert inspect.distinct_episodes(dataset) == dataset.metadata.episodes > 3
+    rows = dataset.transitions
+    once, twice = (
+        slice(rows[a], rows[b - 1] + 2) for a, b in (dataset.episode_offsets[:2], dataset.episode_offsets[1:3])
+    )
+    order = np.concatenate([np.arange(len(dataset.observations))[each] for each in (once, twice, once)])
+    lengths = [each.stop - each.start - 1 for each in (once, twice, once)]
+    again = SimpleNamespace(
+        observations=dataset.observations[order], actions=dataset.actions[order], rewards=dataset.rewards[order],
+        terminated=dataset.terminated[order], episode_offsets=np.cumsum([0, *lengths]),
+    )  # fmt: skip
+    assert inspect.distinct_episodes(again) == 2
+
+
 def test_too_few_transitions_are_told_from_dependence():
     """A thousand transitions of forty independent sub-actions: all joint actions differ, as they do when shuffled."""
     found = inspect.dependence(fake(np.random.default_rng(0).integers(3, size=(1000, 40)), (3,) * 40))
