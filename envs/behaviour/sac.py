@@ -90,9 +90,9 @@ class FactoredSAC:
 
     def begin_round(self, learning_rate: float, seed: int, made: int) -> None:
         """The policy learns from ``policy_from`` on: one begun with would climb on a critic that knows nothing yet."""
-        for name in ("actor", "critic"):
+        for name, rate in (("actor", learning_rate * self._settings.policy_rate), ("critic", learning_rate)):
             for group in self._optimizers[name].param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = rate
         self._generator.manual_seed(seed)
         self._updates, self._drawn_entropy = 0, None
         self._policy_learns = made >= self._settings.policy_from

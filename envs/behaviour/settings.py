@@ -45,6 +45,7 @@ class BehaviourSettings:
     critics: int = 1  # of sac; the smallest of their values is the target
     entropy: float = 0.36  # of sac's policy, as a share of the largest: what the temperature aims at
     temperature: float = 0.01  # of the entropy at the start, for rewards of at most 1 a step
+    policy_rate: float = 1.0  # learning rate of sac's policy, as a share of the critics'
     policy_from: int = 0  # environment step from which sac's policy learns; until then its critics alone
     episode_steps: int = 0  # of the training's episodes; 0: the task's. Evaluations play whole ones
     started_from: str = ""  # digest of the weights of another training that it begins with; "": random ones

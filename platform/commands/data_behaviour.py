@@ -57,6 +57,10 @@ def train_behaviour(
             "alone, 0.0003 changes less."
         ),
     ] = None,
+    policy_rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of sac's policy, its learning rate as a share of the critics'; 1, or as it has."),
+    ] = None,
     policy_from: Annotated[
         int | None,
         typer.Option(
@@ -139,6 +143,7 @@ def train_behaviour(
         "critics": critics,
         "entropy": entropy,
         "temperature": temperature,
+        "policy_rate": policy_rate,
         "policy_from": policy_from,
         "epsilon_final": epsilon,
         "gamma": gamma,

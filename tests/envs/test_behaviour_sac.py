@@ -132,6 +132,18 @@ def test_the_critic_learns_alone_until_it_knows_something():
         assert not torch.equal(critic, next(made.critic.parameters()))
 
 
+def test_the_policy_learns_at_its_own_rate():
+    """Adam's first step is as long as its learning rate."""
+    made = learner(policy_rate=0.1, learning_rate=1e-3)
+    made.begin_round(1e-3, seed=1, made=0)
+    parts = {"policy": made.network.body[0].weight, "critic": made.critic.members[0][0].weight}
+    before = {name: part.detach().clone() for name, part in parts.items()}
+    observation, action, then = batch(64)
+    made.update(observation, action, torch.ones(64), torch.zeros(64), then)
+    steps = {name: (part.detach() - before[name]).abs().max().item() for name, part in parts.items()}
+    assert steps == {"policy": pytest.approx(1e-4, rel=0.01), "critic": pytest.approx(1e-3, rel=0.01)}
+
+
 def test_every_choice_is_drawn_as_often_as_its_logit_says_and_only_existing_ones():
     network = DecoupledQ(5, NVEC, 8)
     torch.nn.init.zeros_(network.body[-1].weight)
