@@ -31,7 +31,7 @@ class DecQN:
         for network in (self.network, self.target):
             network.load_state_dict(within(tensors, "network."))
 
-    def begin_round(self, learning_rate: float, seed: int, made: int) -> None:
+    def begin_round(self, learning_rate: float, seed: int) -> None:
         """Nothing of an update is drawn."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate

@@ -19,8 +19,8 @@ class Learner(Protocol):
     def begin_with(self, tensors: Mapping[str, Tensor]) -> None:
         """Take these, of those that ``tensors`` gives, instead of the first ones: ``network.`` at least."""
 
-    def begin_round(self, learning_rate: float, seed: int, made: int) -> None:
-        """What a round's updates draw is a function of ``seed``; ``made`` environment steps lie behind it."""
+    def begin_round(self, learning_rate: float, seed: int) -> None:
+        """What a round's updates draw is a function of ``seed``."""
 
     def track(self, observations: Tensor, batches: int) -> None:
         """Centre and scale by new observations (..., S), too; see ``DecoupledQ.track``."""

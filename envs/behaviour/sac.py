@@ -22,8 +22,8 @@ from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tenso
 _ACTOR_EVERY = 2
 """Updates of the critic for each of the policy (Fujimoto et al. 2018, arXiv 1802.09477)."""
 
-_TEMPERATURE_RATE = 1e-3
-"""Learning rate of its logarithm."""
+_TEMPERATURE, _TEMPERATURE_RATE = 0.01, 1e-3
+"""Of the entropy at the start, for rewards of at most 1 a step, and the learning rate of its logarithm."""
 
 _LEAST_UNIFORM = 1e-12
 """Of numbers from 0 to 1 whose logarithm is taken."""
@@ -67,7 +67,7 @@ class FactoredSAC:
         shape = (observation_size, len(nvec), settings.width, settings.critics)
         self.critic, self.target = JointCritic(*shape).to(device), JointCritic(*shape).to(device)
         self.target.load_state_dict(self.critic.state_dict())
-        self.log_temperature = torch.tensor(math.log(settings.temperature), device=device, requires_grad=True)
+        self.log_temperature = torch.tensor(math.log(_TEMPERATURE), device=device, requires_grad=True)
         self._levels = levels_of(nvec).to(device)
         self._entropy = settings.entropy * sum(math.log(choices) for choices in nvec)
         self._optimizers = {
@@ -77,7 +77,6 @@ class FactoredSAC:
         }
         self._generator = torch.Generator(device)
         self._updates = 0  # of the round
-        self._policy_learns = False  # in the round
         self._drawn_entropy: Tensor | None = None  # mean of the last update of the policy, in nats
 
     def begin_with(self, tensors: Mapping[str, Tensor]) -> None:
@@ -88,14 +87,13 @@ class FactoredSAC:
             self.target.load_state_dict(critic)
             self._begin_with_temperature(tensors)
 
-    def begin_round(self, learning_rate: float, seed: int, made: int) -> None:
-        """The policy learns from ``policy_from`` on: one begun with would climb on a critic that knows nothing yet."""
-        for name, rate in (("actor", learning_rate * self._settings.policy_rate), ("critic", learning_rate)):
+    def begin_round(self, learning_rate: float, seed: int) -> None:
+        """What a round's updates draw is a function of ``seed``."""
+        for name in ("actor", "critic"):
             for group in self._optimizers[name].param_groups:
-                group["lr"] = rate
+                group["lr"] = learning_rate
         self._generator.manual_seed(seed)
         self._updates, self._drawn_entropy = 0, None
-        self._policy_learns = made >= self._settings.policy_from
 
     def track(self, observations: Tensor, batches: int) -> None:
         """The critic sees what the policy scales."""
@@ -120,7 +118,7 @@ class FactoredSAC:
         loss = mse_loss(predicted, target.expand_as(predicted))
         self._step("critic", loss, self.critic.parameters())
         polyak(self.target, self.critic, self._settings.target_rate)
-        if self._policy_learns and self._updates % _ACTOR_EVERY == 0:
+        if self._updates % _ACTOR_EVERY == 0:
             self._update_policy(scaled, temperature)
         self._updates += 1
         return loss.detach()

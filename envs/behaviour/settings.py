@@ -19,7 +19,7 @@ class BehaviourSettings:
     """Settings of a behaviour training; a run is a function of these and the task.
 
     Raises:
-        UserError: there is no such algorithm, its entropy is no share, or its temperature is not above 0.
+        UserError: there is no such algorithm, or its entropy is no share.
     """
 
     seed: int = 0
@@ -44,9 +44,6 @@ class BehaviourSettings:
     symlog: bool = False  # of the observations, before that
     critics: int = 1  # of sac; the smallest of their values is the target
     entropy: float = 0.36  # of sac's policy, as a share of the largest: what the temperature aims at
-    temperature: float = 0.01  # of the entropy at the start, for rewards of at most 1 a step
-    policy_rate: float = 1.0  # learning rate of sac's policy, as a share of the critics'
-    policy_from: int = 0  # environment step from which sac's policy learns; until then its critics alone
     episode_steps: int = 0  # of the training's episodes; 0: the task's. Evaluations play whole ones
     started_from: str = ""  # digest of the weights of another training that it begins with; "": random ones
     anneal_from: int = 0  # environment step from which learning rate and epsilon fall to a tenth
@@ -58,8 +55,6 @@ class BehaviourSettings:
             raise UserError(f"--algorithm {self.algorithm} is none of {', '.join(ALGORITHMS)}.")
         if self.algorithm == "sac" and not 0 < self.entropy < 1:
             raise UserError(f"--entropy {self.entropy:g} is no share between 0 and 1.")
-        if self.temperature <= 0:
-            raise UserError(f"--temperature {self.temperature:g} is not above 0.")
 
     @property
     def architecture(self) -> Architecture:

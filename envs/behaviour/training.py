@@ -134,7 +134,7 @@ class BehaviourTraining:
         while self.step < steps:
             started = time.perf_counter()
             seed = np.random.SeedSequence((config.seed, self.round)).generate_state(1)
-            self.learner.begin_round(config.learning_rate * self._annealing(self.step), int(seed[0]), self.step)
+            self.learner.begin_round(config.learning_rate * self._annealing(self.step), int(seed[0]))
             run = self._round_ahead if config.ahead else self._round_step_by_step
             loss, epsilon = run(self._replay, on_step or (lambda _: None))
             self.round += 1

@@ -50,25 +50,6 @@ def train_behaviour(
         float | None,
         typer.Option(help="Of the choices that sac draws, as a share of the largest; 0.36, or as it has."),
     ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            help="Of sac at the start, the weight of entropy beside reward; 0.01, or as it has. Begun with a policy "
-            "alone, 0.0003 changes less."
-        ),
-    ] = None,
-    policy_rate: Annotated[
-        float | None,
-        typer.Option(min=0, help="Of sac's policy, its learning rate as a share of the critics'; 1, or as it has."),
-    ] = None,
-    policy_from: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Environment step from which sac's policy learns, its critics alone until then: for one begun with "
-            "that has none; 0, or as it has.",
-        ),
-    ] = None,
     episode_steps: Annotated[
         int | None,
         typer.Option(
@@ -142,9 +123,6 @@ def train_behaviour(
         "symlog": symlog,
         "critics": critics,
         "entropy": entropy,
-        "temperature": temperature,
-        "policy_rate": policy_rate,
-        "policy_from": policy_from,
         "epsilon_final": epsilon,
         "gamma": gamma,
         "n_step": n_step,

@@ -24,7 +24,7 @@ SAC = BehaviourSettings(
 def learner(**more) -> FactoredSAC:
     torch.manual_seed(0)
     made = FactoredSAC(5, NVEC, replace(SAC, **more), torch.device("cpu"))
-    made.begin_round(SAC.learning_rate, seed=1, made=0)
+    made.begin_round(SAC.learning_rate, seed=1)
     return made
 
 
@@ -102,11 +102,6 @@ def test_the_temperature_moves_towards_the_entropy_wanted():
     assert made.measures()["entropy"] < 0.36
 
 
-def test_the_temperature_begins_where_it_is_told_to():
-    assert learner().log_temperature.exp().item() == pytest.approx(0.01)
-    assert learner(temperature=0.5).log_temperature.exp().item() == pytest.approx(0.5)
-
-
 def test_an_update_moves_what_it_is_of_and_no_more():
     made = learner(target_rate=0.0)
     observation, action, then = batch(64)
@@ -118,30 +113,6 @@ def test_an_update_moves_what_it_is_of_and_no_more():
         moved.append([not torch.equal(*pair) for pair in zip(before, after, strict=True)])
     assert moved == [[True, False, True], [True, False, False]] * 2
     assert all(parameter.isfinite().all() for parameter in made.network.parameters())
-
-
-def test_the_critic_learns_alone_until_it_knows_something():
-    made = learner(policy_from=5)
-    parts = [*made.network.parameters(), made.log_temperature]
-    for steps, alone in ((4, True), (5, False)):
-        made.begin_round(SAC.learning_rate, seed=1, made=steps)
-        before, critic = [part.clone() for part in parts], next(made.critic.parameters()).clone()
-        observation, action, then = batch(64)
-        made.update(observation, action, torch.ones(64), torch.zeros(64), then)
-        assert all(torch.equal(*pair) for pair in zip(before, parts, strict=True)) == alone
-        assert not torch.equal(critic, next(made.critic.parameters()))
-
-
-def test_the_policy_learns_at_its_own_rate():
-    """Adam's first step is as long as its learning rate."""
-    made = learner(policy_rate=0.1, learning_rate=1e-3)
-    made.begin_round(1e-3, seed=1, made=0)
-    parts = {"policy": made.network.body[0].weight, "critic": made.critic.members[0][0].weight}
-    before = {name: part.detach().clone() for name, part in parts.items()}
-    observation, action, then = batch(64)
-    made.update(observation, action, torch.ones(64), torch.zeros(64), then)
-    steps = {name: (part.detach() - before[name]).abs().max().item() for name, part in parts.items()}
-    assert steps == {"policy": pytest.approx(1e-4, rel=0.01), "critic": pytest.approx(1e-3, rel=0.01)}
 
 
 def test_every_choice_is_drawn_as_often_as_its_logit_says_and_only_existing_ones():
@@ -177,7 +148,6 @@ def test_a_training_draws_its_actions_and_its_curve_says_how_freely(tmp_path):
     [
         ({"algorithm": "ppo"}, "--algorithm ppo is none of decqn, sac"),
         ({"entropy": 1.0}, "--entropy 1 is no share between 0 and 1"),
-        ({"temperature": 0.0}, "--temperature 0 is not above 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(more, said):
