@@ -98,13 +98,8 @@ class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
         fell = self._fell
         terminated = fell or distance == 0
         reward = -10.0 * float(np.linalg.norm(goal)) if fell else 10.0 if distance == 0 else -distance
-        return (
-            self._state.astype(np.float32),
-            reward,
-            terminated,
-            self._steps >= self._grid.steps and not terminated,
-            {},
-        )
+        truncated = self._steps >= self._grid.steps and not terminated
+        return self._state.astype(np.float32), reward, terminated, truncated, {}
 
     @property
     def _fell(self) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from spin_rl.envs.behaviour.checkpoint import Checkpoints
-from spin_rl.envs.behaviour.library import SHIPPED
+from spin_rl.envs.behaviour.library import SHIPPED, read_policy
 from spin_rl.envs.behaviour.settings import BehaviourSettings, config_of
 from spin_rl.envs.catalogue import Task, get_task, nvec_of
 from spin_rl.envs.errors import UserError
@@ -37,12 +37,11 @@ def start_from(path: Path, task: Task, config: BehaviourSettings) -> tuple[Behav
     Raises:
         UserError: there is no such training or file, or it is of another task, or of more bins.
     """
-    file, other = _found(path)
+    content, other = _found(path)
     if other["task"] != task.name or other["bins"] > task.bins:
         raise UserError(f"{path} is of {other['task']}-{other['bins']}: {task.key} can't begin with it.")
     before = config_of(other)
     kept = asdict(before.architecture) | {"normalize": before.normalize, "algorithm": before.algorithm}
-    content = file.read_bytes()
     tensors = load(content)
     if path.is_dir():
         kept["critics"] = before.critics
@@ -54,24 +53,21 @@ def start_from(path: Path, task: Task, config: BehaviourSettings) -> tuple[Behav
     return config, grown(tensors, _choices(get_task(task.name, other["bins"])), _choices(task))
 
 
-def _found(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The file of tensors that ``path`` names, and the settings that they were learnt with, task and bins included."""
-    if path.is_dir():
-        file, settings = Checkpoints(path).state(), path / "config.json"
-    elif path.exists():
-        file, card = path, path.with_suffix(".json")
-        settings = card if card.is_file() else path.parent.parent / "config.json"
-    else:
-        file = SHIPPED / path.with_suffix(".safetensors")
-        settings = file.with_suffix(".json")
+def _found(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """The tensors' file that ``path`` names, and the settings that they were learnt with, task and bins included."""
+    policy = path if path.exists() else SHIPPED / path.with_suffix(".safetensors")
+    if policy.is_file() and policy.with_suffix(".json").is_file():
+        content, card = read_policy(policy)
+        return content, {"task": card.task, "bins": card.bins, **card.settings}
+    file = Checkpoints(path).state() if path.is_dir() else path
+    settings = (path if path.is_dir() else path.parent.parent) / "config.json"
     if not (file.is_file() and settings.is_file()):
         raise UserError(
             f"{path} is no behaviour training with a checkpoint, <storage>/behaviour/<task>-<bins>/seed-<seed>, no "
             "snapshot of one, <training>/snapshots/<step>.safetensors, and no policy that is shipped, "
             "<task>-<bins>/<level>."
         )
-    found: dict[str, Any] = json.loads(settings.read_text())
-    return file, found | found.get("settings", {})
+    return file.read_bytes(), json.loads(settings.read_text())
 
 
 def grown(weights: Mapping[str, Tensor], nvec: Sequence[int], finer: Sequence[int]) -> dict[str, Tensor]:

@@ -97,13 +97,23 @@ def load_policy(task: Task, level: str, folder: Path | None = None) -> tuple[Eps
             f"spin-rl data train-behaviour {task.name} --bins {task.bins}, then: "
             f"spin-rl data ship-behaviour {task.name} --bins {task.bins}"
         )
-    card = _read_card(card_path)
-    content = weights.read_bytes()
-    if hashlib.sha256(content).hexdigest() != card.digest:
-        raise UserError(f"{weights} is not the file that its card {card_path.name} describes; restore both.")
+    content, card = read_policy(weights)
     network = _network(task, card.settings)
     network.load_state_dict(load(content))
     return EpsilonGreedy(network), card
+
+
+def read_policy(weights: Path) -> tuple[bytes, PolicyCard]:
+    """The content of a policy's weights file, and the card that lies beside it.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+    card_path = weights.with_suffix(".json")
+    card, content = _read_card(card_path), weights.read_bytes()
+    if hashlib.sha256(content).hexdigest() != card.digest:
+        raise UserError(f"{weights} is not the file that its card {card_path.name} describes; restore both.")
+    return content, card
 
 
 def ship(

@@ -41,9 +41,8 @@ def dependence(dataset: OfflineDataset) -> Dependence:
 
 def distinct_episodes(dataset: OfflineDataset) -> int:
     """How many episodes are the same as no earlier one, bit for bit; of a deterministic problem few are."""
-    starts = dataset.episode_offsets + np.arange(len(dataset.episode_offsets))  # an episode has a row more than steps
     columns = (dataset.observations, dataset.actions, dataset.rewards, dataset.terminated)
-    return len(set(episode_digests(starts, *columns)))
+    return len(set(episode_digests(dataset.starts(), *columns)))
 
 
 def mutual_information(dataset: OfflineDataset) -> NDArray[np.float64]:

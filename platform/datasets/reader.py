@@ -70,11 +70,14 @@ class OfflineDataset:
             terminated=self.terminated.take(rows),
         )
 
+    def starts(self) -> NDArray[np.int64]:
+        """Rows at which episodes start, and the number of rows (episodes + 1,)."""
+        return self.episode_offsets + np.arange(len(self.episode_offsets))  # transition t of episode e: row t + e
+
     def returns(self) -> NDArray[np.float64]:
         """Undiscounted return of each episode (episodes,)."""
-        # transition t of episode e lies at row t + e; the row between two episodes has reward 0
-        starts = self.episode_offsets[:-1] + np.arange(len(self.episode_offsets) - 1)
-        return np.add.reduceat(self.rewards, starts, dtype=np.float64)
+        # the row between two episodes has reward 0
+        return np.add.reduceat(self.rewards, self.starts()[:-1], dtype=np.float64)
 
 
 def open_dataset(

@@ -32,9 +32,9 @@ def read_batches(file: Path, needed: Sequence[str], batch_size: int = 20_000) ->
     Raises:
         UserError: no whole Parquet file, or without a column that is needed.
     """
-    refuse_missing(file, column_names(file), needed)
     try:
         parquet = pq.ParquetFile(file)
+        refuse_missing(file, parquet.schema_arrow.names, needed)
         done, total = 0, parquet.metadata.num_rows
         for batch in parquet.iter_batches(batch_size):
             done += batch.num_rows

@@ -1,4 +1,4 @@
-"""What is known of a source beyond what it says. Imports nothing, since the command line shows it as options."""
+"""What is known of a source beyond what it says. Imports no library, since the command line begins with it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -120,26 +120,31 @@ def _whole_episodes(
 
 
 def _tables(path: Path, needed: Sequence[str]) -> Iterator[tuple[pa.Table, int, int]]:
-    refuse_missing(path, _column_names(path), needed)
-    if path.suffix == ".parquet":
+    if _is_parquet(path):
         yield from read_batches(path, needed)
         return
     done, total = 0, path.stat().st_size
     with _opened(path) as reader:
+        refuse_missing(path, reader.schema.names, needed)
         for batch in reader:
             done += batch.nbytes
             yield pa.Table.from_batches([batch]), min(done, total), total
 
 
 def _column_names(path: Path) -> list[str]:
-    if not path.is_file():
-        raise UserError(f"There is no file {path}.")
-    if path.suffix == ".parquet":
+    if _is_parquet(path):
         return column_names(path)
-    if path.suffix != ".csv":
-        raise UserError(f"{path} is neither .parquet nor .csv.")
     with _opened(path) as reader:
         return list(reader.schema.names)
+
+
+def _is_parquet(path: Path) -> bool:
+    """Else it is CSV."""
+    if not path.is_file():
+        raise UserError(f"There is no file {path}.")
+    if path.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{path} is neither .parquet nor .csv.")
+    return path.suffix == ".parquet"
 
 
 @contextmanager

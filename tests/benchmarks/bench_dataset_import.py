@@ -26,7 +26,7 @@ with open(sys.argv[1], "wb") as file:
 """
 
 MEASURED = """
-import resource, sys, threading, time
+import sys, threading, time
 from pathlib import Path
 
 def anonymous():

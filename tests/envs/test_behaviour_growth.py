@@ -112,6 +112,9 @@ def test_a_training_begins_with_a_policy_that_is_shipped_or_lies_beside_its_card
     )
     again, _ = start_from(tmp_path / "expert.safetensors", task, COARSE)
     assert again == config
+    (tmp_path / "expert.safetensors").write_bytes(shipped.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"is not the file that its card expert\.json describes"):
+        start_from(tmp_path / "expert.safetensors", task, COARSE)
 
 
 def test_a_training_without_a_checkpoint_is_nothing_to_begin_with(snapshot, tmp_path):

@@ -1,5 +1,6 @@
 """Datasets: what is collected is what is opened, damage is refused by file and row, nothing half-made is read."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -657,16 +659,16 @@ def test_copies_of_episodes_are_counted(tmp_path):
     make(tmp_path)
     dataset = open_dataset("toy", "random", bins=4, root=tmp_path)
     assert inspect.distinct_episodes(dataset) == dataset.metadata.episodes > 3
-    rows = dataset.transitions
-    once, twice = (
-        slice(rows[a], rows[b - 1] + 2) for a, b in (dataset.episode_offsets[:2], dataset.episode_offsets[1:3])
+    once, twice = (np.arange(start, end) for start, end in pairwise(dataset.starts()[:3]))
+    order = np.concatenate([once, twice, once])
+    again = dataclasses.replace(
+        dataset,
+        observations=dataset.observations[order],
+        actions=dataset.actions[order],
+        rewards=dataset.rewards[order],
+        terminated=dataset.terminated[order],
+        episode_offsets=np.cumsum([0, *(len(each) - 1 for each in (once, twice, once))]),
     )
-    order = np.concatenate([np.arange(len(dataset.observations))[each] for each in (once, twice, once)])
-    lengths = [each.stop - each.start - 1 for each in (once, twice, once)]
-    again = SimpleNamespace(
-        observations=dataset.observations[order], actions=dataset.actions[order], rewards=dataset.rewards[order],
-        terminated=dataset.terminated[order], episode_offsets=np.cumsum([0, *lengths]),
-    )  # fmt: skip
     assert inspect.distinct_episodes(again) == 2
 
 
