@@ -109,7 +109,7 @@ def make(
         if behaviour.episodes > 1 and behaviour.return_std == 0:
             console.print(
                 f"All {behaviour.episodes:,} episodes of {behaviour.name} return the same: neither the task nor the "
-                "policy draws anything. With --epsilon 0.05 they differ."
+                "policy draws anything. An --epsilon, such as 0.05, varies them."
             )
 
 
