@@ -4,13 +4,12 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3))
 BIN := .venv/bin
-TREE := build/tree
 SCRIPTS := .ci/run $(wildcard docker/*.sh)
 DOCKERFILES := docker/Dockerfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check lint types imports images scripts audit licences bench pins tree clean
+.PHONY: help setup quickstart test check lint types imports images scripts audit licences bench pins clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r target what; do \
@@ -30,13 +29,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: setup tree
-	cd $(TREE) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache \
-		| sed -E 's#^spin_rl/(algorithms|envs|platform|sweeps)/#\1/#'
+types: setup
+	$(BIN)/mypy
 
-imports: setup tree
+# import-linter follows no links and skips a folder without an __init__.py: it reads a copy that has both.
+imports: setup
 	@test ! -e platform/__init__.py || { echo "platform/__init__.py hides Python's own platform module: delete it."; exit 1; }
-	cd $(TREE) && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml --cache-dir ../../.import_linter_cache
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -RL spin_rl "$$copy" && touch "$$copy/spin_rl/platform/__init__.py" \
+		&& cd "$$copy" && "$(CURDIR)/$(BIN)/lint-imports" --no-logo --config "$(CURDIR)/pyproject.toml" --no-cache
 
 images: setup
 	$(BIN)/hadolint $(DOCKERFILES)
@@ -72,11 +72,3 @@ clean:  ## delete .venv, caches and build products; results and data stay
 .venv/.package: .venv/.requirements pyproject.toml
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
-
-# The four folders under the one name that they are imported by, for tools that look for modules in files. Linked file by
-# file, because here platform/ needs the __init__.py that it must not have on disk.
-tree:
-	@rm -rf $(TREE)
-	@find spin_rl algorithms envs platform sweeps -name '*.py' | while read -r file; do \
-		link=$(TREE)/spin_rl/$${file#spin_rl/}; mkdir -p "$${link%/*}"; ln -s "$(CURDIR)/$$file" "$$link"; done
-	@mkdir -p $(TREE)/spin_rl/platform && touch $(TREE)/spin_rl/platform/__init__.py

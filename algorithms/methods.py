@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from spin_rl.algorithms.asm import ASMSizes
-from spin_rl.algorithms.masking import Masking
+from spin_rl.algorithms.asm.masking import Masking
+from spin_rl.algorithms.asm.model import ASMSizes
 from spin_rl.algorithms.policies import (
     AutoregressivePolicy,
     CachedPolicy,
@@ -13,7 +13,7 @@ from spin_rl.algorithms.policies import (
     Policy,
     SlotPolicy,
 )
-from spin_rl.envs import unknown_name
+from spin_rl.errors import unknown_name
 
 
 @dataclass(frozen=True)

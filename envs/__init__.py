@@ -5,8 +5,8 @@ from spin_rl.envs import control as control
 from spin_rl.envs import maze as maze
 from spin_rl.envs.catalogue import BINS, UNKNOWN, ReferenceScores, Task, get_task, nvec_of, register, tasks
 from spin_rl.envs.discretize import discretize
-from spin_rl.envs.errors import UserError, unknown_name
 from spin_rl.envs.rollout import BatchPolicy, Episodes, rollout
+from spin_rl.errors import UserError, unknown_name
 
 __all__ = [
     "BINS",

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import gymnasium
 
-from spin_rl.envs.errors import UserError, unknown_name
 from spin_rl.envs.rollout import BatchPolicy
+from spin_rl.errors import UserError, unknown_name
 
 BINS = 3
 """Number of bins used where none is named."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from spin_rl.envs import pictures
 from spin_rl.envs.catalogue import UNKNOWN, ScriptedPolicy, Task, register_family
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 
 STEPS = 100
 """Of an episode at least: a large grid has four times as many as its shortest way."""

@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 
 
 class Discretized(gymnasium.ActionWrapper[Any, Any, NDArray[Any]]):

@@ -1,12 +1,6 @@
-"""SPIN-RL: offline reinforcement learning in large discrete action spaces, distributed with Ray."""
+"""SPIN-RL: offline reinforcement learning in large discrete action spaces, distributed with Ray.
 
-from importlib.metadata import version
-from pathlib import Path
+In a checkout the four parts are links to the folders beside this one, so that this folder is the whole package.
+"""
 
-__version__ = version("spin-rl")
-
-# An editable install maps the four folders into this package, but setuptools' finder passes over one without an
-# __init__.py inside a package that has one. In a checkout platform/ is found beside this folder instead.
-_checkout = Path(__file__).resolve().parent.parent
-if (_checkout / "pyproject.toml").is_file():
-    __path__.append(str(_checkout))
+__version__ = "0.1.0"

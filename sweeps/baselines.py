@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from spin_rl.platform.report_sections import Section
-from spin_rl.platform.results import SweepResults
-from spin_rl.sweeps.analysis import number, outcomes
-from spin_rl.sweeps.sweep import TINY, Sweep
+from spin_rl.platform.reports.sections import Section
+from spin_rl.platform.results.files import SweepResults
+from spin_rl.sweeps.analysis.outcomes import number, outcomes
+from spin_rl.sweeps.planning.sweep import TINY, Sweep
 
 SPACE = {
     "task": ("cheetah-run", "finger-spin"),

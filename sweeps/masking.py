@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from spin_rl.platform.report_groups import display_name, evaluations, parameters_of
-from spin_rl.platform.report_sections import Section
-from spin_rl.platform.results import SweepResults
-from spin_rl.sweeps.analysis import number
-from spin_rl.sweeps.sweep import TINY, Sweep
+from spin_rl.platform.reports.groups import display_name, evaluations, parameters_of
+from spin_rl.platform.reports.sections import Section
+from spin_rl.platform.results.files import SweepResults
+from spin_rl.sweeps.analysis.outcomes import number
+from spin_rl.sweeps.planning.sweep import TINY, Sweep
 
 SPACE = {
     "task": ("cheetah-run", "finger-spin", "walker-walk"),

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from spin_rl.platform.report_sections import Section
-from spin_rl.platform.results import SweepResults
-from spin_rl.sweeps.analysis import Measure, Panel, against, baseline_of, finals, number, outcomes, with_spread
-from spin_rl.sweeps.sweep import TINY, Sweep
+from spin_rl.platform.reports.sections import Section
+from spin_rl.platform.results.files import SweepResults
+from spin_rl.sweeps.analysis.outcomes import Measure, Panel, against, baseline_of, finals, number, outcomes, with_spread
+from spin_rl.sweeps.planning.sweep import TINY, Sweep
 
 SPACE = {
     "task": ("cheetah-run",),

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from spin_rl.platform.asm_store import identity_key
+from spin_rl.platform.common.identity import identity_key
 from spin_rl.platform.datasets import OfflineDataset
-from spin_rl.sweeps.plan import SweepPlan, evaluation_interval, methods_plan
-from spin_rl.sweeps.sweep import asm_config
+from spin_rl.sweeps.planning.plan import SweepPlan, evaluation_interval, methods_plan
+from spin_rl.sweeps.planning.sweep import asm_config
 
 TASK, LEVEL, SIZE = "cheetah-run", "medium-expert", 200_000
 ALGORITHMS = ("spin", "saint", "factored", "autoregressive")

@@ -4,8 +4,8 @@ import runpy
 from importlib import import_module
 from pathlib import Path
 
-from spin_rl.envs import UserError, unknown_name
-from spin_rl.sweeps.sweep import Sweep
+from spin_rl.errors import UserError, unknown_name
+from spin_rl.sweeps.planning.sweep import Sweep
 
 SWEEPS = ("pretraining-length", "head-size", "stop-time", "masking", "baselines")
 """Each is the module of its name, with underscores, and defines ``SWEEP``."""
@@ -30,5 +30,5 @@ def get_sweep(name: str) -> Sweep:
     except Exception as error:
         raise UserError(f"{name} cannot be run ({type(error).__name__}: {error}); mend it and try again.") from error
     if not isinstance(found, Sweep):
-        raise UserError(f"{name} defines no SWEEP; it needs the line SWEEP = Sweep(...), see spin_rl.sweeps.sweep.")
+        raise UserError(f"{name} defines no SWEEP; it needs the line SWEEP = Sweep(...).")
     return found

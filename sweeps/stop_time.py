@@ -5,9 +5,9 @@ evaluation and the mean seconds of pretraining and training. The steps are those
 the longest of them, leaves checkpoints: no point pretrains for itself, and each is charged what its checkpoint took.
 """
 
-from spin_rl.sweeps.front import analysis
-from spin_rl.sweeps.searched import searched_plan
-from spin_rl.sweeps.sweep import TINY, Sweep
+from spin_rl.sweeps.analysis.front import analysis
+from spin_rl.sweeps.planning.sweep import TINY, Sweep
+from spin_rl.sweeps.search.sweep_search import searched_plan
 
 SPACE = {
     "task": ("cheetah-run",),

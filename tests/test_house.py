@@ -61,7 +61,7 @@ def test_the_wheel_carries_the_licence_and_the_command(wheel: set[str]) -> None:
 @pytest.mark.parametrize("path", ["", str(ROOT)])
 def test_platform_is_the_standard_librarys_at_the_root(path: str) -> None:
     """Ray puts the working directory on the path of every worker: from there too ``platform`` is Python's own."""
-    code = "import platform, spin_rl.platform.doctor, spin_rl.envs; print(platform.__file__)"
+    code = "import platform, spin_rl.platform.doctor.examine, spin_rl.envs; print(platform.__file__)"
     environment = {**os.environ, "PYTHONPATH": path}
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True

@@ -1,6 +1,6 @@
 """What the trials of a sweep reported, to be compared with another sweep's."""
 
-from spin_rl.platform.results import SweepResults
+from spin_rl.platform.results.files import SweepResults
 
 
 def trial_numbers(

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spin_rl.algorithms.batches import Batch
-from spin_rl.algorithms.critics import FactoredCritic, ValueNetwork
-from spin_rl.algorithms.freezing import trainable
+from spin_rl.algorithms.data.batches import Batch
+from spin_rl.algorithms.networks.critics import FactoredCritic, ValueNetwork
+from spin_rl.algorithms.networks.freezing import trainable
 from spin_rl.algorithms.objectives.base import (
     Info,
     Objective,
@@ -19,7 +19,7 @@ from spin_rl.algorithms.objectives.base import (
     noiseless,
 )
 from spin_rl.algorithms.policies import FactorisedPolicy, Policy
-from spin_rl.envs import UserError
+from spin_rl.errors import UserError
 
 
 @dataclass(frozen=True)

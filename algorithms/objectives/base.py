@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from spin_rl.algorithms.batches import Batch
-from spin_rl.algorithms.critics import FactoredCritic
-from spin_rl.algorithms.gradient_step import DECAYS, GradientStep
+from spin_rl.algorithms.data.batches import Batch
+from spin_rl.algorithms.networks.critics import FactoredCritic
+from spin_rl.algorithms.networks.precision import autocast, check_precision
+from spin_rl.algorithms.objectives.gradient_step import DECAYS, GradientStep
 from spin_rl.algorithms.policies import Policy
-from spin_rl.algorithms.precision import autocast, check_precision
-from spin_rl.envs import UserError, unknown_name
+from spin_rl.errors import UserError, unknown_name
 
 Info = dict[str, Tensor]
 """Detached scalars by metric name; reading them would synchronise the device, so that is left to the caller."""
@@ -64,7 +64,7 @@ class Objective(nn.Module):
     """A policy, a critic ensemble with its target, what else an objective trains, and the update of all of them.
 
     A subclass makes its further networks, ``make_optimizers`` and ``update``. All losses allow for a first dimension of
-    seeds that are trained at once (``spin_rl.algorithms.seeds``): dimensions are counted from the last.
+    seeds that are trained at once (``spin_rl.algorithms.training.seeds``): dimensions are counted from the last.
     """
 
     settings_class: ClassVar[type[ObjectiveSettings]]

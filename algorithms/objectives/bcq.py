@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spin_rl.algorithms.batches import Batch
-from spin_rl.algorithms.freezing import trainable
+from spin_rl.algorithms.data.batches import Batch
+from spin_rl.algorithms.networks.freezing import trainable
 from spin_rl.algorithms.objectives.base import (
     Info,
     Objective,
@@ -23,7 +23,7 @@ from spin_rl.algorithms.objectives.base import (
     sample_actions,
 )
 from spin_rl.algorithms.policies import FactorisedPolicy, Policy
-from spin_rl.envs import UserError
+from spin_rl.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spin_rl.algorithms.batches import Batch
-from spin_rl.algorithms.critics import ValueNetwork
-from spin_rl.algorithms.freezing import trainable
+from spin_rl.algorithms.data.batches import Batch
+from spin_rl.algorithms.networks.critics import ValueNetwork
+from spin_rl.algorithms.networks.freezing import trainable
 from spin_rl.algorithms.objectives.base import Info, Objective, ObjectiveSettings, Target, critic_loss
 from spin_rl.algorithms.policies import Policy
-from spin_rl.envs import UserError
+from spin_rl.errors import UserError
 
 
 @dataclass(frozen=True)

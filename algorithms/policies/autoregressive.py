@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spin_rl.algorithms.layers import BatchedLinear, missing_choices
+from spin_rl.algorithms.networks.layers import BatchedLinear, missing_choices
 from spin_rl.algorithms.policies.base import Policy, choose, chosen_log_probs
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from spin_rl.algorithms.layers import precise
+from spin_rl.algorithms.networks.layers import precise
 
 
 class Policy(nn.Module):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spin_rl.algorithms.dropout import Dropout
-from spin_rl.algorithms.layers import missing_choices, mlp
+from spin_rl.algorithms.networks.dropout import Dropout
+from spin_rl.algorithms.networks.layers import missing_choices, mlp
 from spin_rl.algorithms.policies.base import FactorisedPolicy
 
 

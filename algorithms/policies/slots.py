@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.freezing import freeze
-from spin_rl.algorithms.layers import SubActionHeads
+from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.networks.freezing import freeze
+from spin_rl.algorithms.networks.layers import SubActionHeads
+from spin_rl.algorithms.networks.trunk import StateEncoder, Trunk
 from spin_rl.algorithms.policies.base import FactorisedPolicy
-from spin_rl.algorithms.trunk import StateEncoder, Trunk
 
 
 class SlotPolicy(FactorisedPolicy):

@@ -21,14 +21,14 @@ from ray.tune import Checkpoint
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from spin_rl.algorithms.checkpoints import save_agent_spec
-from spin_rl.algorithms.evaluator import close_idle
+from spin_rl.algorithms.evaluation.evaluator import close_idle
 from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.rllib.config import OfflineConfig
 from spin_rl.algorithms.rllib.env_runners import evaluate_on_env_runners
 from spin_rl.algorithms.rllib.recovery import RECORD, digests_of, last_whole_checkpoint
-from spin_rl.envs import UserError
-from spin_rl.platform.tracking_system import system_metrics
+from spin_rl.algorithms.training.checkpoints import save_agent_spec
+from spin_rl.errors import UserError
+from spin_rl.platform.common.process_metrics import system_metrics
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from spin_rl.algorithms.agent import check_asm_data, check_asm_shape
-from spin_rl.algorithms.asm_files import read_shape
-from spin_rl.algorithms.features import FeatureStorage
+from spin_rl.algorithms.asm.files import read_shape
+from spin_rl.algorithms.data.features import FeatureStorage
 from spin_rl.algorithms.methods import get_method
-from spin_rl.algorithms.precision import check_onednn, check_precision
-from spin_rl.algorithms.seeds import check_seeds
-from spin_rl.envs import UserError
-from spin_rl.platform.asm_store import read_checkpoint
+from spin_rl.algorithms.networks.precision import check_onednn, check_precision
+from spin_rl.algorithms.training.agent import check_asm_data, check_asm_shape
+from spin_rl.algorithms.training.seeds import check_seeds
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.store import read_checkpoint
 
 # Each takes an OfflineConfig, whose module needs this one.
 

@@ -8,8 +8,7 @@ from gymnasium.spaces import Box, MultiDiscrete
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from spin_rl.algorithms.agent import AgentSpec
-from spin_rl.algorithms.features import FeatureStorage
+from spin_rl.algorithms.data.features import FeatureStorage
 from spin_rl.algorithms.methods import Preset, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
 from spin_rl.algorithms.rllib.checks import (
@@ -31,7 +30,9 @@ from spin_rl.algorithms.rllib.settings import (
     parse_settings,
     split_dataset_path,
 )
-from spin_rl.envs import Task, UserError, get_task, tasks, unknown_name
+from spin_rl.algorithms.training.agent import AgentSpec
+from spin_rl.envs import Task, get_task, tasks
+from spin_rl.errors import UserError, unknown_name
 from spin_rl.platform.datasets import DatasetMetadata, find_metadata
 from spin_rl.platform.datasets.store import Root
 

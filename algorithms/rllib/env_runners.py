@@ -8,7 +8,7 @@ import torch
 from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 
-from spin_rl.platform.evaluation import EVALUATION_SEED, summarize
+from spin_rl.platform.evaluation.episodes import EVALUATION_SEED, summarize
 
 
 def evaluate_on_env_runners(group: EnvRunnerGroup, learners: LearnerGroup, config: Any) -> dict[str, float]:

@@ -11,10 +11,9 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, distributed
 
-from spin_rl.algorithms.agent import DivergedError, OfflineAgent, check_asm_data
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.evaluator import (
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.evaluation.evaluator import (
     EvaluationProcess,
     EvaluationRequest,
     evaluate_objective,
@@ -22,9 +21,10 @@ from spin_rl.algorithms.evaluator import (
     take_process,
 )
 from spin_rl.algorithms.methods import get_method
-from spin_rl.algorithms.seeds import SeedsAgent
-from spin_rl.algorithms.sharing import Share
-from spin_rl.platform.asm_store import read_checkpoint
+from spin_rl.algorithms.training.agent import DivergedError, OfflineAgent, check_asm_data
+from spin_rl.algorithms.training.data_parallel import Share
+from spin_rl.algorithms.training.seeds import SeedsAgent
+from spin_rl.platform.asm_store.store import read_checkpoint
 from spin_rl.platform.datasets import open_dataset
 
 State = tuple[dict[str, Tensor], dict[str, Any]]

@@ -6,7 +6,7 @@ import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.torch import TorchRLModule
 
-from spin_rl.algorithms.agent import build_objective
+from spin_rl.algorithms.training.agent import build_objective
 
 
 class OfflineRLModule(TorchRLModule):

@@ -6,8 +6,8 @@ from functools import wraps
 from ray.exceptions import RayTaskError
 from ray.tune.experiment import Trial
 
-from spin_rl.algorithms.agent import DivergedError
-from spin_rl.envs import UserError
+from spin_rl.algorithms.training.agent import DivergedError
+from spin_rl.errors import UserError
 
 
 def repeat_accidents_only() -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from spin_rl.algorithms.methods import Preset
-from spin_rl.envs import UserError, unknown_name
+from spin_rl.errors import UserError, unknown_name
 
 SHARED_OBJECTIVE_SETTINGS = ("lr_decay", "lr_decay_updates", "gradient_clip", "precision")
 """Settings of every objective that go by the same name there."""

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spin_rl.envs.behaviour.replay import RoundReplay
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 
 
 @contextmanager

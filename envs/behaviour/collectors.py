@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from spin_rl.envs.behaviour.network import Architecture, DecoupledQ, Drawn, EpsilonGreedy
 from spin_rl.envs.catalogue import Task, nvec_of
-from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
+from spin_rl.errors import UserError
 
 EVALUATED = 2
 """Episodes of an evaluation that are played side by side; part of what the bits depend on."""

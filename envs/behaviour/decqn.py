@@ -11,7 +11,7 @@ from torch.nn.functional import smooth_l1_loss
 
 from spin_rl.envs.behaviour.learner import polyak, within
 from spin_rl.envs.behaviour.settings import BehaviourSettings
-from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from spin_rl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 
 class DecQN:

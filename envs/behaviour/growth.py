@@ -15,7 +15,7 @@ from spin_rl.envs.behaviour.checkpoint import Checkpoints
 from spin_rl.envs.behaviour.library import SHIPPED, read_policy
 from spin_rl.envs.behaviour.settings import BehaviourSettings, config_of
 from spin_rl.envs.catalogue import Task, get_task, nvec_of
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 
 _LAST = ("body.6.weight", "body.6.bias")
 """Of a network's last layer, whose rows are the choices."""

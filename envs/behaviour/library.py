@@ -20,8 +20,8 @@ from safetensors.torch import load, load_file, save
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
 from spin_rl.envs.behaviour.settings import ALGORITHMS, config_of
 from spin_rl.envs.catalogue import Task, nvec_of
-from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
+from spin_rl.errors import UserError
 
 SHIPPED = Path(__file__).parent / "policies"
 

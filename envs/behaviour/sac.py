@@ -17,7 +17,7 @@ from torch.nn.functional import mse_loss
 
 from spin_rl.envs.behaviour.learner import polyak, within
 from spin_rl.envs.behaviour.settings import BehaviourSettings
-from spin_rl.envs.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from spin_rl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 
 _ACTOR_EVERY = 2
 """Updates of the critic for each of the policy (Fujimoto et al. 2018, arXiv 1802.09477)."""

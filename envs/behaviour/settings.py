@@ -8,7 +8,7 @@ from typing import Any
 
 from spin_rl.envs.behaviour.collectors import Collection
 from spin_rl.envs.behaviour.network import Architecture
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 
 ALGORITHMS = {"decqn": "DecQN", "sac": "SAC"}
 """What a training may learn with, and what it is called in writing."""

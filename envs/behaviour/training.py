@@ -32,8 +32,8 @@ from spin_rl.envs.behaviour.replay import RoundReplay
 from spin_rl.envs.behaviour.sac import FactoredSAC
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.catalogue import Task, nvec_of
-from spin_rl.envs.errors import UserError
 from spin_rl.envs.rollout import rollout
+from spin_rl.errors import UserError
 
 LEARNERS: dict[str, Callable[[int, Sequence[int], BehaviourSettings, torch.device], Learner]] = {
     "decqn": DecQN,

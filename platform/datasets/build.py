@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from spin_rl.platform.datasets.metadata import SCHEMA, Behaviour, DatasetMetadata, Returns
 from spin_rl.platform.datasets.parts import PartWriter
 from spin_rl.platform.datasets.rows import Rows

@@ -20,8 +20,9 @@ import torch
 from spin_rl.envs.behaviour.library import load_policy
 from spin_rl.envs.behaviour.network import UniformRandom
 from spin_rl.envs.catalogue import Task, nvec_of
-from spin_rl.envs.errors import UserError, unknown_name
 from spin_rl.envs.rollout import BatchPolicy, Episode, rollout
+from spin_rl.errors import UserError, unknown_name
+from spin_rl.platform.common.leases import Lease
 from spin_rl.platform.datasets.build import Origin, build_dataset, versions
 from spin_rl.platform.datasets.levels import LEVELS, check_level
 from spin_rl.platform.datasets.metadata import SCHEMA, DatasetMetadata
@@ -29,7 +30,6 @@ from spin_rl.platform.datasets.parts import read_part, write_part
 from spin_rl.platform.datasets.pool import InProcess, RayPool
 from spin_rl.platform.datasets.rows import Rows, rows_of
 from spin_rl.platform.datasets.store import Root, held
-from spin_rl.platform.leases import Lease
 
 CHUNK = 10
 """Episodes stepped side by side and collected as one piece; part of what the bits depend on."""

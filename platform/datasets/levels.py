@@ -1,6 +1,6 @@
 """Levels: which behaviour policies a dataset is collected with, in equal shares."""
 
-from spin_rl.envs.errors import unknown_name
+from spin_rl.errors import unknown_name
 
 LEVELS: dict[str, tuple[str, ...]] = {
     "random": ("random",),

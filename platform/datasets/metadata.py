@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 
 SCHEMA = 1
 """Version of the format; raised when old readers would misread new files."""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from spin_rl.platform.datasets.metadata import DatasetMetadata, Part
 from spin_rl.platform.datasets.rows import ContentDigest, Rows, join
 

@@ -13,12 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from spin_rl.envs.catalogue import BINS, nvec_of, tasks
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
+from spin_rl.platform.common.leases import Lease
 from spin_rl.platform.datasets.metadata import DatasetMetadata
 from spin_rl.platform.datasets.parts import read_verified
 from spin_rl.platform.datasets.rows import Rows
 from spin_rl.platform.datasets.store import Root, find_metadata, held
-from spin_rl.platform.leases import Lease
 
 
 class Batch(NamedTuple):

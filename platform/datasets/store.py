@@ -12,9 +12,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from spin_rl.envs.catalogue import BINS, get_task
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
+from spin_rl.platform.common.leases import Lease, LeaseLostError
 from spin_rl.platform.datasets.metadata import DatasetMetadata
-from spin_rl.platform.leases import Lease, LeaseLostError
 
 
 def default_root() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from spin_rl.platform.exchange.restricted_pickle import PickledArray, read_items
 from spin_rl.platform.exchange.transitions import Source, Transitions
 

@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from spin_rl.envs.catalogue import nvec_of, tasks
-from spin_rl.envs.errors import UserError, unknown_name
+from spin_rl.errors import UserError, unknown_name
 from spin_rl.platform.datasets.build import Origin, build_dataset
 from spin_rl.platform.datasets.metadata import DatasetMetadata
 from spin_rl.platform.datasets.store import Root, held
-from spin_rl.platform.exchange.judged import distinct, judged
 from spin_rl.platform.exchange.rules import AS_IT_SAYS, ImportRules
 from spin_rl.platform.exchange.transitions import Transitions, episodes_of
+from spin_rl.platform.exchange.validation import distinct, judged
 
 
 class Spaces(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 
 _REMEMBERED = 10_000
 """Objects that later parts of a file may refer back to: those used last."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from spin_rl.platform.datasets.reader import OfflineDataset
 from spin_rl.platform.exchange.arrow import boolean, files, matrix, read_batches
 from spin_rl.platform.exchange.restricted_pickle import read_array

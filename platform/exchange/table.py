@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from spin_rl.platform.exchange.arrow import boolean, column_names, matrix, read_batches, refuse_missing
 from spin_rl.platform.exchange.transitions import Source, Transitions
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from spin_rl.platform.datasets.rows import Rows
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from spin_rl.algorithms.asm.checkpoints import ensure_asm
+from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.methods import get_preset
-from spin_rl.algorithms.pretrained import ensure_asm
-from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.envs import catalogue
-from spin_rl.platform.asm_store import ASMCheckpoint, ASMStore
+from spin_rl.platform.asm_store.store import ASMCheckpoint, ASMStore
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
 from spin_rl.platform.datasets.collect import make_dataset
 from tests.toy import toy_task

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.objectives import Objective
 from spin_rl.algorithms.policies import AutoregressivePolicy, FactoredPolicy, Policy, SlotPolicy
 from tests.algorithms.toy_agent import NVEC, OBSERVATION

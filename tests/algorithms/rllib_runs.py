@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from spin_rl.algorithms.acting import ActingPolicy
-from spin_rl.algorithms.agent import OfflineAgent
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.batches import DeviceTransitions
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.rllib import ALGORITHMS, OfflineConfig
+from spin_rl.algorithms.training.agent import OfflineAgent
 from spin_rl.envs import get_task
 from spin_rl.platform.datasets import open_dataset
-from spin_rl.platform.evaluation import evaluate
+from spin_rl.platform.evaluation.episodes import evaluate
 
 CPU = torch.device("cpu")
 TASK = get_task("cheetah-run")

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spin_rl.algorithms.agent import DivergedError, OfflineAgent, attach_asm, build_objective, check_asm_data
-from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.batches import DeviceTransitions
+from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.methods import METHODS
-from spin_rl.envs import UserError
+from spin_rl.algorithms.training.agent import DivergedError, OfflineAgent, attach_asm, build_objective, check_asm_data
+from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import agent_spec, assert_same_bits, make_agent
 
 CPU = torch.device("cpu")

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from spin_rl.algorithms import asm_files, pretraining
-from spin_rl.algorithms.masking import Masking
-from spin_rl.algorithms.pretrained import ensure_asm
-from spin_rl.envs import UserError
-from spin_rl.platform import cli
-from spin_rl.platform.asm_store import ASMStore, asm_root
-from spin_rl.platform.leases import Lease
+from spin_rl import cli
+from spin_rl.algorithms.asm import files as asm_files
+from spin_rl.algorithms.asm import pretraining
+from spin_rl.algorithms.asm.checkpoints import ensure_asm
+from spin_rl.algorithms.asm.masking import Masking
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.store import ASMStore, asm_root
+from spin_rl.platform.common.leases import Lease
 
 DAY = 24 * 3600
 

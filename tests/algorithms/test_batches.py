@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
+from spin_rl.algorithms.data.batches import DeviceTransitions, draw_indices
 
 CPU = torch.device("cpu")
 

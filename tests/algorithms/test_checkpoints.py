@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.checkpoints import load_policy, save_agent_spec
+from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.methods import METHODS
-from spin_rl.envs import UserError
+from spin_rl.algorithms.training.checkpoints import load_policy, save_agent_spec
+from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import make_agent
 
 

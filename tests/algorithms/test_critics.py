@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from spin_rl.algorithms.critics import FactoredCritic, ValueNetwork
+from spin_rl.algorithms.networks.critics import FactoredCritic, ValueNetwork
 from tests.algorithms.test_policies import ragged, random_actions
 
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from spin_rl.algorithms.agent import OfflineAgent
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.distillation import distill, student_loss
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.policies.distillation import distill, student_loss
+from spin_rl.algorithms.training.agent import OfflineAgent
 from tests.algorithms.toy_agent import assert_same_bits, make_agent
 
 CPU = torch.device("cpu")
@@ -52,7 +52,7 @@ def test_a_restored_agent_keeps_its_student(data, asm_folder, monkeypatch):
     assert agent.prepare(data) > 0
     assert agent.prepare(data) == 0.0
     tensors, values = agent.state()
-    monkeypatch.setattr("spin_rl.algorithms.agent.distill", lambda *_, **__: pytest.fail("distilled again"))
+    monkeypatch.setattr("spin_rl.algorithms.training.agent.distill", lambda *_, **__: pytest.fail("distilled again"))
     restored = make_agent("spin-distill", asm_folder)
     restored.load_state(tensors, values)
     restored.prepare(data)

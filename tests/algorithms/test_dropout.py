@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spin_rl.algorithms.dropout import Dropout, dropout
+from spin_rl.algorithms.networks.dropout import Dropout, dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spin_rl.algorithms.agent import OfflineAgent
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.features import FeatureStorage, make_table
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.data.features import FeatureStorage, make_table
 from spin_rl.algorithms.objectives import BCQSettings
 from spin_rl.algorithms.policies import SlotPolicy
-from spin_rl.envs import UserError
+from spin_rl.algorithms.training.agent import OfflineAgent
+from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import agent_spec, assert_same_bits, make_agent
 
 CPU = torch.device("cpu")
@@ -97,7 +97,9 @@ def test_a_write_that_fails_leaves_nothing_behind(data, asm_folder, tmp_path, mo
     agent = make_agent("spin-cached", asm_folder)
     storage = FeatureStorage(memory_gib=NO_MEMORY, folder=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("spin_rl.algorithms.features._compute", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
+        patch.setattr(
+            "spin_rl.algorithms.data.features._compute", lambda *_: (_ for _ in ()).throw(OSError(28, "No space"))
+        )
         with pytest.raises(UserError, match=r"cannot be written \(No space\)"):
             table_of(agent, data, storage)
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".bin", ".new")]

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.freezing import trainable
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.networks.freezing import trainable
 from tests.algorithms.toy_agent import make_agent
 
 CPU = torch.device("cpu")

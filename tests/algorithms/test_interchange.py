@@ -11,20 +11,21 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
-from spin_rl.algorithms.adoption import adopt_asm, adopt_policy
-from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
-from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.checkpoints import load_policy
-from spin_rl.algorithms.interchange import export_asm, export_policy, import_asm, import_policy
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.policies import CachedPolicy, FactoredPolicy, SlotPolicy
-from spin_rl.algorithms.pretraining import ASMConfig, Pretraining
-from spin_rl.algorithms.state_dicts import read_state_dict, write_state_dict
-from spin_rl.envs import UserError, get_task
-from spin_rl.platform.asm_store import ASMStore, asm_root
-from spin_rl.platform.commands import asm
+from spin_rl.algorithms.published.imports import adopt_asm, adopt_policy
+from spin_rl.algorithms.published.interchange import export_asm, export_policy, import_asm, import_policy
+from spin_rl.algorithms.published.state_dicts import read_state_dict, write_state_dict
+from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
+from spin_rl.algorithms.training.checkpoints import load_policy
+from spin_rl.commands import asm
+from spin_rl.envs import get_task
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.store import ASMStore, asm_root
 
 SIZES = ASMSizes(width=16, heads=2, layers=3, state_tokens=2, head_width=8)
 SPACES = [(5, (3, 2, 4)), (1, (2,)), (7, (3, 3))]

@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from spin_rl.algorithms import precision, updates
-from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
-from spin_rl.algorithms.asm import ActionStructureModel
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.gradient_step import GradientStep, clip_each
-from spin_rl.algorithms.graphs import GraphedUpdate
+from spin_rl.algorithms.asm.model import ActionStructureModel
+from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.methods import METHODS, get_method, get_preset
+from spin_rl.algorithms.networks import precision
 from spin_rl.algorithms.objectives import OBJECTIVES, IQLSettings, get_objective
-from spin_rl.algorithms.seeds import SeedsAgent
-from spin_rl.envs import UserError
+from spin_rl.algorithms.objectives.gradient_step import GradientStep, clip_each
+from spin_rl.algorithms.training import updates
+from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
+from spin_rl.algorithms.training.graphs import GraphedUpdate
+from spin_rl.algorithms.training.seeds import SeedsAgent
+from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
 
 CPU = torch.device("cpu")

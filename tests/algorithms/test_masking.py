@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spin_rl.algorithms.masking import Masking, mask_actions, masked_cross_entropy
-from spin_rl.envs import UserError
+from spin_rl.algorithms.asm.masking import Masking, mask_actions, masked_cross_entropy
+from spin_rl.errors import UserError
 from tests.algorithms.test_policies import random_actions
 
 NVEC = (3, 2, 40)

@@ -5,15 +5,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spin_rl.algorithms.acting import ActingPolicy
-from spin_rl.algorithms.agent import AgentSpec, OfflineAgent, build_objective
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.checkpoints import load_objective, save_agent_spec
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.methods import METHODS, get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
 from spin_rl.algorithms.rllib.config import check_trial, parse_settings
-from spin_rl.envs import UserError
+from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent, build_objective
+from spin_rl.algorithms.training.checkpoints import load_objective, save_agent_spec
+from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
 
 CPU = torch.device("cpu")

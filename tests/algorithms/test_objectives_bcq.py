@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spin_rl.algorithms.acting import ActingPolicy
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.objectives import BCQ, BCQSettings
 from spin_rl.algorithms.objectives.bcq import actor_loss, best_candidate, best_choices
 from tests.algorithms.plain_networks import (

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from spin_rl.algorithms.acting import ActingPolicy
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.methods import METHODS, get_preset
 from spin_rl.algorithms.policies import AutoregressivePolicy, DistilledPolicy, FactoredPolicy, Policy, SlotPolicy
 from spin_rl.algorithms.policies.base import choose

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from spin_rl.algorithms.pretrained import ensure_asm
-from spin_rl.algorithms.pretraining import Pretraining
-from spin_rl.envs import UserError
-from spin_rl.platform.asm_store import ASMStore, read_checkpoint
+from spin_rl.algorithms.asm.checkpoints import ensure_asm
+from spin_rl.algorithms.asm.pretraining import Pretraining
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.store import ASMStore, read_checkpoint
 from tests.algorithms.toy_agent import assert_same_bits
 
 ROOT = Path(__file__).parents[2]
@@ -76,11 +76,11 @@ import os, sys, signal
 from pathlib import Path
 from unittest import mock
 import torch
-from spin_rl.algorithms import pretraining
+from spin_rl.algorithms.asm import pretraining
 from spin_rl.algorithms.methods import get_preset
-from spin_rl.algorithms.pretrained import ensure_asm
-from spin_rl.algorithms.pretraining import Pretraining
-from spin_rl.platform.asm_store import ASMStore
+from spin_rl.algorithms.asm.checkpoints import ensure_asm
+from spin_rl.algorithms.asm.pretraining import Pretraining
+from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.datasets import open_dataset
 torch.set_num_threads(1)
 save = pretraining.save_asm

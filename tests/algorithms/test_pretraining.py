@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spin_rl.algorithms.asm_files import load_asm, save_asm
-from spin_rl.algorithms.masking import Masking
-from spin_rl.algorithms.pretraining import Pretraining, split_by_episode
-from spin_rl.envs import UserError
+from spin_rl.algorithms.asm.files import load_asm, save_asm
+from spin_rl.algorithms.asm.masking import Masking
+from spin_rl.algorithms.asm.pretraining import Pretraining, split_by_episode
+from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import assert_same_bits
 
 

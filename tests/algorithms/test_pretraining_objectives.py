@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from spin_rl.algorithms.action_modelling import VariationalModelling, local_to_global, negative_elbo
-from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.masking import Masking, masked_cross_entropy
-from spin_rl.algorithms.pretraining import ASMConfig, Pretraining, spread
-from spin_rl.envs import UserError
+from spin_rl.algorithms.asm.masking import Masking, masked_cross_entropy
+from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.asm.modelling import VariationalModelling, local_to_global, negative_elbo
+from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining, spread
+from spin_rl.errors import UserError
 from tests.algorithms.test_policies import random_actions
 
 NVEC = (3, 2, 4)

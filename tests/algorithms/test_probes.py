@@ -14,14 +14,14 @@ from scipy.optimize import minimize
 from torch import nn
 from typer.testing import CliRunner
 
-from spin_rl.algorithms import probes
-from spin_rl.algorithms.asm import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.pretraining import split_by_episode
-from spin_rl.algorithms.probes import attention_maps, attention_of_dataset, linear_probe
-from spin_rl.envs import UserError
-from spin_rl.platform.attention_figure import attention_figure
-from spin_rl.platform.commands import probe
+from spin_rl.algorithms.asm import probes
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
+from spin_rl.algorithms.asm.pretraining import split_by_episode
+from spin_rl.algorithms.asm.probes import attention_maps, attention_of_dataset, linear_probe
+from spin_rl.commands import probe
+from spin_rl.errors import UserError
+from spin_rl.platform.reports.attention import attention_figure
 from tests.algorithms.test_policies import random_actions
 
 SIZES = ASMSizes(width=16, heads=2, layers=2, state_tokens=2, head_width=8)

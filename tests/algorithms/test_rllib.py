@@ -12,12 +12,12 @@ import torch
 from ray import tune
 from safetensors.torch import load_file
 
-from spin_rl.algorithms.checkpoints import load_policy
+from spin_rl.algorithms.asm.checkpoints import ensure_asm
+from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.methods import get_preset
-from spin_rl.algorithms.pretrained import ensure_asm
-from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, SPINConfig, register_algorithms
-from spin_rl.platform.asm_store import ASMStore
+from spin_rl.algorithms.training.checkpoints import load_policy
+from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.datasets import open_dataset
 from tests.algorithms.rllib_runs import EVERY, TASK, configure, numbers, plain_loop
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from spin_rl.algorithms.rllib import ALGORITHMS, FactoredConfig, OfflineConfig, SPINConfig
-from spin_rl.envs import UserError, get_task
+from spin_rl.envs import get_task
+from spin_rl.errors import UserError
 
 CHEETAH, FINGER = get_task("cheetah-run").gym_id, get_task("finger-spin").gym_id
 

@@ -16,12 +16,12 @@ from ray import tune
 from ray.exceptions import RayError
 from safetensors.torch import load_file
 
-from spin_rl.algorithms.checkpoints import load_policy
-from spin_rl.algorithms.evaluator import _idle
+from spin_rl.algorithms.evaluation.evaluator import _idle
 from spin_rl.algorithms.rllib import OfflineConfig, register_algorithms
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
-from spin_rl.platform.evaluation import EVALUATION_SEED
-from spin_rl.platform.results_callback import ResultsCallback
+from spin_rl.algorithms.training.checkpoints import load_policy
+from spin_rl.platform.evaluation.episodes import EVALUATION_SEED
+from spin_rl.platform.results.callback import ResultsCallback
 from tests.algorithms.rllib_runs import EVERY, TASK, configure, numbers, plain_loop
 
 pytestmark = pytest.mark.integration

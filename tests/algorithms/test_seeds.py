@@ -7,14 +7,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spin_rl.algorithms.agent import AgentSpec, DivergedError, OfflineAgent
-from spin_rl.algorithms.asm_files import load_asm
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.checkpoints import load_objective, save_agent_spec
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.methods import METHODS, get_method, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
-from spin_rl.algorithms.seeds import SeedsAgent
-from spin_rl.envs import UserError
+from spin_rl.algorithms.training.agent import AgentSpec, DivergedError, OfflineAgent
+from spin_rl.algorithms.training.checkpoints import load_objective, save_agent_spec
+from spin_rl.algorithms.training.seeds import SeedsAgent
+from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
 
 SEEDS = (3, 4, 7)

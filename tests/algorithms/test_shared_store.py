@@ -22,24 +22,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spin_rl.algorithms import pretrained
-from spin_rl.algorithms.asm_files import load_asm
+from spin_rl.algorithms.asm import checkpoints as pretrained
+from spin_rl.algorithms.asm.checkpoints import ensure_asm, missing_steps
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
 from spin_rl.algorithms.methods import get_preset
-from spin_rl.algorithms.pretrained import ensure_asm, missing_steps
-from spin_rl.algorithms.pretraining import ASMConfig, Pretraining
-from spin_rl.envs import UserError
-from spin_rl.platform import leases
-from spin_rl.platform.asm_store import ASMStore, asm_root, read_checkpoint
-from spin_rl.platform.asm_store_extension import extending
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.extension import extending
+from spin_rl.platform.asm_store.store import ASMStore, asm_root, read_checkpoint
+from spin_rl.platform.common import leases
+from spin_rl.platform.common.leases import LeaseLostError
 from spin_rl.platform.datasets import open_dataset
 from spin_rl.platform.datasets.collect import make_dataset
-from spin_rl.platform.leases import LeaseLostError
 from tests.algorithms.toy_agent import assert_same_bits
 from tests.toy import toy_task
 
 CONFIG = ASMConfig(sizes=get_preset("tiny").asm, batch_size=32)
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["spin_rl.algorithms.pretrained"])
+FORKS.set_forkserver_preload(["spin_rl.algorithms.asm.checkpoints"])
 
 
 @pytest.fixture(scope="module")

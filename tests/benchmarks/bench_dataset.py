@@ -10,7 +10,7 @@ import psutil
 import torch
 from harness import make_noise_dataset, show
 
-from spin_rl.algorithms.batches import DeviceTransitions, draw_indices
+from spin_rl.algorithms.data.batches import DeviceTransitions, draw_indices
 from spin_rl.platform.datasets import open_dataset
 
 SIZE, BATCH, DRAWN = 1_000_000, 256, 64

@@ -5,10 +5,10 @@ import time
 import torch
 from harness import paired, show
 
-from spin_rl.algorithms.acting import ActingPolicy
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.methods import get_method, get_preset
 from spin_rl.envs import get_task
-from spin_rl.platform.evaluation import evaluate
+from spin_rl.platform.evaluation.episodes import evaluate
 
 EPISODES, STEPS = 10, 1000
 

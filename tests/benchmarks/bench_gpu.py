@@ -10,14 +10,14 @@ import torch
 from harness import make_random_dataset, show
 from learner import make_asm, make_spec
 
-from spin_rl.algorithms.acting import ActingPolicy
-from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.pretraining import ASMConfig, Pretraining
-from spin_rl.algorithms.seeds import SeedsAgent
+from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
+from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
+from spin_rl.algorithms.training.seeds import SeedsAgent
 from spin_rl.envs import get_task
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
-from spin_rl.platform.evaluation import evaluate
+from spin_rl.platform.evaluation.episodes import evaluate
 
 TRANSITIONS, UPDATES, STEPS = 20_000, 2000, 300
 # the paper's protocol for one task (SPEC.md)

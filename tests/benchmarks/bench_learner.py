@@ -16,14 +16,14 @@ import ray
 import torch
 from harness import make_random_dataset, paired, show
 
-from spin_rl.algorithms.agent import OfflineAgent
-from spin_rl.algorithms.asm import ActionStructureModel
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.pretrained import ensure_asm
-from spin_rl.algorithms.pretraining import ASMConfig
+from spin_rl.algorithms.asm.checkpoints import ensure_asm
+from spin_rl.algorithms.asm.model import ActionStructureModel
+from spin_rl.algorithms.asm.pretraining import ASMConfig
+from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.rllib import ALGORITHMS
 from spin_rl.algorithms.rllib.config import OfflineConfig
-from spin_rl.platform.asm_store import ASMStore
+from spin_rl.algorithms.training.agent import OfflineAgent
+from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.datasets import open_dataset
 
 UPDATES = {"factored": 300, "spin": 100, "spin-cached": 300}

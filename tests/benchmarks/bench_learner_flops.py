@@ -14,8 +14,8 @@ from harness import paired, show
 from learner import make_agent, make_spec, random_batch, update_timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from spin_rl.algorithms.agent import AgentSpec
-from spin_rl.algorithms.precision import matrix_products, onednn_keeps_float32
+from spin_rl.algorithms.networks.precision import matrix_products, onednn_keeps_float32
+from spin_rl.algorithms.training.agent import AgentSpec
 
 SIZE = 1024
 UPDATES = 3

@@ -13,10 +13,10 @@ import torch
 from harness import make_random_dataset, paired, show
 from learner import CPU, make_asm, make_spec
 
-from spin_rl.algorithms.agent import OfflineAgent
-from spin_rl.algorithms.batches import DeviceTransitions
-from spin_rl.algorithms.precision import onednn_keeps_float32
-from spin_rl.algorithms.seeds import SeedsAgent
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.networks.precision import onednn_keeps_float32
+from spin_rl.algorithms.training.agent import OfflineAgent
+from spin_rl.algorithms.training.seeds import SeedsAgent
 from spin_rl.platform.datasets import open_dataset
 
 SEEDS, UPDATES = range(5), 10

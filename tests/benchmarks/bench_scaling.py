@@ -25,20 +25,20 @@ from harness import make_random_dataset
 from ray import tune
 from ray.tune.execution.tune_controller import TuneController
 
-from spin_rl.algorithms.asm_files import load_asm
+from spin_rl.algorithms.asm.checkpoints import ensure_asm
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.methods import get_preset
-from spin_rl.algorithms.pretrained import ensure_asm
-from spin_rl.algorithms.pretraining import ASMConfig
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
-from spin_rl.platform.asm_store import ASMStore
-from spin_rl.platform.ray_session import ray_session
-from spin_rl.platform.results_callback import ResultsCallback
-from spin_rl.platform.tracking_mirror import Mirror
-from spin_rl.sweeps import engine
-from spin_rl.sweeps.newest_checkpoint import NewestCheckpoint
-from spin_rl.sweeps.plan import SweepPlan
-from spin_rl.sweeps.pretrain import open_by_path
-from spin_rl.sweeps.progress import SweepProgress, TrialProgress
+from spin_rl.platform.asm_store.store import ASMStore
+from spin_rl.platform.common.ray_session import ray_session
+from spin_rl.platform.results.callback import ResultsCallback
+from spin_rl.platform.tracking.mirror import Mirror
+from spin_rl.sweeps.planning.plan import SweepPlan
+from spin_rl.sweeps.running import engine
+from spin_rl.sweeps.running.newest_checkpoint import NewestCheckpoint
+from spin_rl.sweeps.running.pretrain import open_by_path
+from spin_rl.sweeps.running.progress import SweepProgress, TrialProgress
 
 REPORTS, FURTHER = 2, 20
 """Results of a trial, and how many more the runs have that tell what one result costs."""

@@ -11,15 +11,16 @@ import ray
 
 from spin_rl.algorithms.rllib.algorithm import OfflineAlgorithm
 from spin_rl.envs import get_task
-from spin_rl.platform.asm_store import asm_root
+from spin_rl.platform.asm_store.store import asm_root
+from spin_rl.platform.common.json_files import read_json
+from spin_rl.platform.common.ray_session import ray_session
 from spin_rl.platform.datasets.collect import make_dataset
-from spin_rl.platform.ray_session import ray_session
-from spin_rl.platform.results import read_json, read_sweep
-from spin_rl.platform.tracking_store import default_tracking_uri
-from spin_rl.sweeps.engine import run_sweep
-from spin_rl.sweeps.plan import SweepPlan
-from spin_rl.sweeps.space import Space
-from spin_rl.sweeps.sweep import Sweep
+from spin_rl.platform.results.files import read_sweep
+from spin_rl.platform.tracking.store import default_tracking_uri
+from spin_rl.sweeps.planning.plan import SweepPlan
+from spin_rl.sweeps.planning.space import Space
+from spin_rl.sweeps.planning.sweep import Sweep
+from spin_rl.sweeps.running.engine import run_sweep
 
 TRIVIAL = 60
 COMMON = {"bins": (3,), "level": ("medium-expert",), "objective": ("iql",), "asm_steps": (50,)}

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from spin_rl.platform.report import make_report
-from spin_rl.platform.results import start_sweep, write_json
-from spin_rl.platform.results_callback import ResultsCallback
-from spin_rl.platform.tracking import MLflowCallback
-from spin_rl.platform.tracking_mirror import Mirror
-from spin_rl.platform.tracking_store import open_client
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.reports.report import make_report
+from spin_rl.platform.results.callback import ResultsCallback
+from spin_rl.platform.results.files import start_sweep
+from spin_rl.platform.tracking.callback import MLflowCallback
+from spin_rl.platform.tracking.mirror import Mirror
+from spin_rl.platform.tracking.store import open_client
 
 TRIALS, EVALUATIONS, RESULTS = 500, 200, 2000
 ALGORITHMS = ("spin", "saint", "factored", "autoregressive")

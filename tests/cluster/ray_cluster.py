@@ -192,7 +192,7 @@ def can_mount() -> bool:
 def spin_rl(cluster: RayCluster, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """The command as a user beside the cluster calls it."""
     return subprocess.run(
-        [sys.executable, "-m", "spin_rl.platform.cli", *arguments],
+        [sys.executable, "-m", "spin_rl", *arguments],
         env={**cluster.environment, **environment},
         capture_output=True,
         text=True,

@@ -15,8 +15,8 @@ import pytest
 from network import Network, network
 from ray_cluster import RayCluster, bare_python, can_mount, spin_rl
 
-from spin_rl.platform.results import read_sweep
-from spin_rl.platform.tracking_provenance import code
+from spin_rl.platform.common.provenance import code
+from spin_rl.platform.results.files import read_sweep
 from tests.trial_numbers import trial_numbers
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
@@ -40,7 +40,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Iterator[subprocess.Popen]:
     """The same sweep on this machine alone, at work while the cluster starts."""
-    command = [sys.executable, "-m", "spin_rl.platform.cli", *SWEEP.split(), "--root", str(folder / "data")]
+    command = [sys.executable, "-m", "spin_rl", *SWEEP.split(), "--root", str(folder / "data")]
     with (folder / "undisturbed.log").open("wb") as log:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         command += ["--storage", str(folder / "undisturbed")]
@@ -119,7 +119,7 @@ def test_a_sweep_outlives_a_worker_a_cut_cable_and_the_head(
 
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "spin_rl.platform.cli", *options, *SWEEP.split()],
+            [sys.executable, "-m", "spin_rl", *options, *SWEEP.split()],
             env=cluster.environment,
             stdout=file,
             stderr=file,

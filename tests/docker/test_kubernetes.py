@@ -12,7 +12,7 @@ import pytest
 import typer
 from manifests import MANIFESTS, ROOT, documents, pod_specs, ray_clusters
 
-from spin_rl.platform.cli import app
+from spin_rl.cli import app
 
 SCHEMAS = Path(os.environ.get("SPIN_RL_SCHEMAS", ROOT.parent / "shared" / "schemas"))
 DOCUMENTS = [(path.name, document) for path in MANIFESTS for document in documents(path)]

@@ -19,7 +19,7 @@ from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
 from spin_rl.envs.behaviour.replay import Drawn, RoundReplay
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.behaviour.training import BehaviourTraining
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from tests.toy import toy_task
 
 TASK = toy_task(steps=20, terminates=False)
@@ -273,7 +273,7 @@ def test_a_collector_acts_by_weights_that_are_one_segment_old(tmp_path):
 
 @pytest.mark.integration
 def test_any_number_of_actors_gives_the_same_bits(tmp_path):
-    from spin_rl.platform.behaviour_actors import open_collector
+    from spin_rl.platform.behaviour.actors import open_collector
 
     settings = replace(AHEAD, normalize=True, algorithm="sac")
     train_ahead(tmp_path / "here", in_process(settings), settings=settings)
@@ -283,7 +283,7 @@ def test_any_number_of_actors_gives_the_same_bits(tmp_path):
 
 
 def test_actors_have_nothing_to_do_in_a_training_that_steps_nothing_ahead():
-    from spin_rl.platform.behaviour_actors import open_collector
+    from spin_rl.platform.behaviour.actors import open_collector
 
     with pytest.raises(UserError, match="--ahead 0"), open_collector(TASK, TINY, 2):
         pass

@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spin_rl.envs import UserError, get_task
+from spin_rl.envs import get_task
 from spin_rl.envs.behaviour import library
 from spin_rl.envs.behaviour.growth import grown, start_from
 from spin_rl.envs.behaviour.network import Architecture, DecoupledQ
 from spin_rl.envs.behaviour.settings import BehaviourSettings, settings_of
 from spin_rl.envs.behaviour.training import BehaviourTraining
+from spin_rl.errors import UserError
 
 COARSE = BehaviourSettings(envs=2, width=8, symlog=True, normalize=True, evaluation_episodes=1)
 

@@ -11,7 +11,7 @@ from spin_rl.envs.behaviour.network import DecoupledQ, Drawn
 from spin_rl.envs.behaviour.sac import FactoredSAC, levels_of
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.behaviour.training import BehaviourTraining
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from tests.toy import toy_task
 
 NVEC = (3, 2, 4)

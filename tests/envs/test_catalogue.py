@@ -7,7 +7,7 @@ from gymnasium.utils.env_checker import check_env
 
 from spin_rl.envs import UNKNOWN, get_task, nvec_of, tasks
 from spin_rl.envs.control import DiscretizedControl
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 
 NAMED = [("cone-2x5", 2), ("cone-3x4-5pits", 2), ("cone-30x9-100pits", 2)]  # built when they are asked for
 

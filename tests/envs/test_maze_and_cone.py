@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from spin_rl.envs import UserError, get_task, rollout
+from spin_rl.envs import get_task, rollout
 from spin_rl.envs.cone import CoNE, Grid
 from spin_rl.envs.maze import GOAL, START, WALLS, Maze, Plan, pushes
+from spin_rl.errors import UserError
 
 
 @pytest.mark.parametrize("actuators", range(3, 12))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from spin_rl.envs import UserError, discretize
+from spin_rl.envs import discretize
+from spin_rl.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 

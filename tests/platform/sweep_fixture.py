@@ -7,7 +7,8 @@ from typing import Any
 
 from ray import tune
 
-from spin_rl.platform.results import MetricsFile, write_json
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.results.files import MetricsFile
 
 SPEED = {"spin": 40.0, "factored": 900.0}
 PRETRAIN = {"spin": 30.0, "factored": 0.0}

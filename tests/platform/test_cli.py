@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sweep_fixture import params, write_trial
 
-from spin_rl.platform import cli
-from spin_rl.platform.commands import run
+from spin_rl import cli
+from spin_rl.commands import run
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_what_cannot_be_parsed_is_refused_with_the_usage(refused, arguments):
 
 
 def test_a_process_ends_with_the_sentence_and_code_2(small_data, tmp_path):
-    command = [sys.executable, "-m", "spin_rl.platform.cli", "train", "spim", "cheetah-run", "medium-expert"]
+    command = [sys.executable, "-m", "spin_rl", "train", "spim", "cheetah-run", "medium-expert"]
     done = subprocess.run([*command, *place(small_data, tmp_path)], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("spin-rl: There is no algorithm 'spim'.")
@@ -87,7 +87,7 @@ def test_a_process_ends_with_the_sentence_and_code_2(small_data, tmp_path):
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy():
-    script = "import sys; from spin_rl.platform import cli; print({'torch', 'ray', 'mlflow'} & sys.modules.keys())"
+    script = "import sys; from spin_rl import cli; print({'torch', 'ray', 'mlflow'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -115,7 +115,7 @@ def test_a_training_whose_trial_failed_says_why_and_does_not_end_well(monkeypatc
         write_trial(folder, "b", params("spin", 1), state="failed", error=error)
         return folder
 
-    monkeypatch.setattr("spin_rl.sweeps.engine.run_sweep", run_sweep)
+    monkeypatch.setattr("spin_rl.sweeps.running.engine.run_sweep", run_sweep)
     monkeypatch.setattr(run, "ray_session", nullcontext)
     command = ["spin-rl", "train", "factored", "cheetah-run", "medium-expert", "--preset", "tiny"]
     monkeypatch.setattr(sys, "argv", [*command, *place(small_data, tmp_path)])
@@ -127,7 +127,7 @@ def test_a_training_whose_trial_failed_says_why_and_does_not_end_well(monkeypatc
 
 def test_ray_may_be_imported_before_us():
     """It reads its settings then; what is set later would make its parts disagree, and no session would start."""
-    script = "import os{}; import spin_rl.platform.ray_session; print(os.environ.get('RAY_AUTH_MODE'))"
+    script = "import os{}; import spin_rl.platform.common.ray_session; print(os.environ.get('RAY_AUTH_MODE'))"
     environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     for first, mode in (("", "token"), (", ray", "None")):
         command = [sys.executable, "-c", script.format(first)]

@@ -6,12 +6,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from spin_rl.commands.data import app
+from spin_rl.commands.display import wide_table
 from spin_rl.envs import get_task
 from spin_rl.envs.behaviour.checkpoint import sole_training
 from spin_rl.envs.behaviour.training import Evaluation
-from spin_rl.envs.errors import UserError
-from spin_rl.platform.commands.data import app
-from spin_rl.platform.commands.data_display import wide_table
+from spin_rl.errors import UserError
 
 
 @pytest.fixture
@@ -42,12 +42,6 @@ def test_a_dataset_is_made_found_seen_verified_and_sent_around(spin_rl, tmp_path
     assert "distinct joint actions" in seen
     assert "total correlation" in seen
     assert (tmp_path / "results/inspect/maze-4-2-medium-expert-v1.png").stat().st_size > 10_000
-    page = tmp_path / "page.md"
-    page.write_text(
-        "".join(f"<!-- {name}: {end} -->\n" for name in ("policies", "datasets") for end in ("begin", "end"))
-    )
-    assert "Wrote" in spin_rl(f"table --write {page}")
-    assert "| maze-4-2/medium-expert-v1, size 900, seed 0 |" in page.read_text()
     assert "is whole" in spin_rl("verify maze-4 medium-expert --bins 2")
     assert "Wrote" in spin_rl(f"export rllib maze-4 medium-expert {tmp_path}/columns --bins 2")
     assert "maze-4-2/brought-v1" in spin_rl(f"import rllib {tmp_path}/columns maze-4 brought --bins 2")
@@ -98,7 +92,6 @@ def test_names_are_whole_however_narrow_the_terminal_is():
         ),
         ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
         ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
-        ("table --write nowhere.md", "There is no page nowhere.md"),
         ("import benchmark nowhere.pkl cheetah-run medium", "There is no file or folder nowhere.pkl"),
         ("import benchmark . cheetah-run medium", "There is no file ."),
         ("import benchmark . my-task medium --nvec 3,x", "--nvec 3,x is no list of numbers"),
@@ -123,7 +116,7 @@ def test_two_trainings_do_not_share_a_folder(spin_rl, tmp_path):
 def test_a_training_that_goes_on_keeps_one_curve_in_mlflow(tmp_path, monkeypatch):
     import mlflow
 
-    from spin_rl.platform.behaviour_curve import BehaviourCurve
+    from spin_rl.platform.behaviour.curve import BehaviourCurve
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     task, folder = get_task("cheetah-run"), tmp_path / "behaviour/cheetah-run-3/seed-0"

@@ -24,11 +24,11 @@ from safetensors.torch import save_file
 
 from spin_rl.envs import rollout
 from spin_rl.envs.behaviour.network import DecoupledQ
-from spin_rl.envs.errors import UserError
-from spin_rl.platform.dataset_picture import draw
+from spin_rl.errors import UserError
 from spin_rl.platform.datasets import OfflineDataset, collect, inspect, list_datasets, open_dataset, parts
 from spin_rl.platform.datasets.collect import make_dataset
 from spin_rl.platform.datasets.metadata import DatasetMetadata
+from spin_rl.platform.datasets.picture import draw
 from spin_rl.platform.datasets.reader import verify_dataset
 from spin_rl.platform.datasets.store import Root
 from tests.toy import toy_task

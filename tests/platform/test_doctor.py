@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from spin_rl.platform import doctor, doctor_machine
-from spin_rl.platform.doctor_cluster import check_cluster_versions, look
-from spin_rl.platform.doctor_nodes import NodeReport, _judge_clocks, _judge_node, _judge_place
-from spin_rl.platform.doctor_services import check_registry, check_tracking
-from spin_rl.platform.doctor_storage import check_writable, why_not_written
-from spin_rl.platform.findings import Finding, State
+from spin_rl.platform.cluster.client import check_cluster_versions, look
+from spin_rl.platform.common.findings import Finding, State
+from spin_rl.platform.doctor import examine as doctor
+from spin_rl.platform.doctor import machine as doctor_machine
+from spin_rl.platform.doctor.nodes import NodeReport, _judge_clocks, _judge_node, _judge_place
+from spin_rl.platform.doctor.services import check_registry, check_tracking
+from spin_rl.platform.doctor.storage import check_writable, why_not_written
 
 
 @pytest.fixture
@@ -65,7 +66,8 @@ def test_a_moved_pin_is_named_with_both_versions(tmp_path: Path) -> None:
 
 
 def test_a_missing_dependency_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor_machine.importlib.metadata, "requires", lambda _: ["surely-missing>=2", "numpy>=1"])
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["surely-missing>=2", "numpy>=1"]\n')
+    monkeypatch.setattr("spin_rl.platform.common.pins._ROOT", tmp_path)
     finding = doctor_machine.check_versions(tmp_path / "none.txt")
     assert (finding.state, finding.text) == (State.PROBLEM, "surely-missing is missing (wanted >=2)")
 
@@ -177,7 +179,7 @@ def test_the_command_fails_only_for_a_problem(monkeypatch: pytest.MonkeyPatch) -
     import typer
     from typer.testing import CliRunner
 
-    from spin_rl.platform.commands.doctor import doctor as command
+    from spin_rl.commands.doctor import doctor as command
 
     app = typer.Typer()
     app.command()(command)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spin_rl.envs.errors import UserError
+from spin_rl.errors import UserError
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
 from spin_rl.platform.datasets.collect import make_dataset
 from spin_rl.platform.exchange import benchmark, restricted_pickle, rllib, table

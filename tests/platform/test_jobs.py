@@ -1,17 +1,20 @@
 """Jobs without a cluster: their ids, a log over cut connections, why they failed, what they take along."""
 
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from spin_rl.envs import UserError
-from spin_rl.platform import jobs
-from spin_rl.platform.commands.submit import _places
-from spin_rl.platform.job_package import check_size, stage_package
+import spin_rl
+from spin_rl.commands.submit import _places
+from spin_rl.errors import UserError
+from spin_rl.platform.cluster import jobs
+from spin_rl.platform.cluster.package import _sent, check_size, runtime_env
 
 PLACES = {"storage": "/mnt/results", "data": None}
 
@@ -136,20 +139,29 @@ def test_what_is_sent_leaves_out_what_is_ignored_and_has_a_limit(
     (tmp_path / ".rayignore").write_text("/notes\n")
     ignore = (tmp_path / ".rayignore").stat().st_size
     assert check_size(tmp_path) == 10 + ignore
-    monkeypatch.setattr("spin_rl.platform.job_package._LIMIT", 9)
+    monkeypatch.setattr("spin_rl.platform.cluster.package._LIMIT", 9)
     with pytest.raises(UserError, match=r"sweep\.py"):
         check_size(tmp_path)
 
 
-def test_the_package_that_is_sent_runs_by_itself(tmp_path: Path) -> None:
-    package, metadata = stage_package(tmp_path)
+def test_what_a_checkout_sends_runs_by_itself(tmp_path: Path) -> None:
+    root = Path(spin_rl.__file__).resolve().parents[1]
+    assert "py_modules" not in runtime_env(root, env={})
+    for file in _sent(root):
+        copy = tmp_path / file.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    assert not (tmp_path / "platform").exists()
     code = (
-        "import spin_rl, spin_rl.platform.doctor as d, platform; print(spin_rl.__file__, spin_rl.__version__, d.PINS)"
+        "import spin_rl.platform.doctor.examine as d, spin_rl.cli, platform; print(spin_rl.__file__, platform.__file__)"
     )
     answer = subprocess.run(
-        [sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, cwd="/"
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PATH": ""}, capture_output=True, text=True, check=True
     )
-    file, version, pins = answer.stdout.split()
-    assert Path(file) == package / "__init__.py"
-    assert metadata.name == f"spin_rl-{version}.dist-info"
-    assert Path(pins).is_file()
+    ours, theirs = answer.stdout.split()
+    assert Path(ours) == tmp_path / "spin_rl" / "__init__.py"
+    assert Path(theirs).parent == Path(sysconfig.get_path("stdlib"))
+
+
+def test_from_a_folder_without_the_package_the_installed_one_is_sent(tmp_path: Path) -> None:
+    assert runtime_env(tmp_path, env={})["py_modules"] == [str(Path(spin_rl.__file__).parent)]

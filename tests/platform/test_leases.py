@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from spin_rl.platform import leases
-from spin_rl.platform.leases import Lease, LeaseLostError
+from spin_rl.platform.common import leases
+from spin_rl.platform.common.leases import Lease, LeaseLostError
 
 HEAD = """
 import fcntl, os, sys, time
@@ -19,7 +19,7 @@ from pathlib import Path
 def no_locks(*arguments):
     raise OSError(37, "No locks available")
 fcntl.flock = fcntl.lockf = no_locks  # a file system without a lock service
-from spin_rl.platform.leases import Lease, LeaseLostError
+from spin_rl.platform.common.leases import Lease, LeaseLostError
 lease = Lease(Path(sys.argv[1]), lasts=float(sys.argv[2]))
 """
 HOLD = (

@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 from sweep_fixture import PRETRAIN, SPEED, curve, params, write_trial
 
-from spin_rl.envs.errors import UserError
-from spin_rl.platform.report import make_report, print_report
-from spin_rl.platform.report_groups import evaluations, groups
-from spin_rl.platform.report_paper import against_paper, conditions, published
-from spin_rl.platform.report_tables import aggregate, final_scores, latex, summary
-from spin_rl.platform.results import MetricsFile, read_sweep, start_sweep, write_json
+from spin_rl.errors import UserError
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.reports.groups import evaluations, groups
+from spin_rl.platform.reports.paper import against_paper, conditions, published
+from spin_rl.platform.reports.report import make_report, print_report
+from spin_rl.platform.reports.tables import aggregate, final_scores, latex, summary
+from spin_rl.platform.results.files import MetricsFile, read_sweep, start_sweep
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from spin_rl.platform.statistics import (
+from spin_rl.platform.reports.statistics import (
     area_under_curve,
     improvement_interval,
     iqm,

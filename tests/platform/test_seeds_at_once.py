@@ -5,9 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from spin_rl.platform.report_groups import evaluations, groups
-from spin_rl.platform.results import MetricsFile, SweepResults, read_sweep, start_sweep, write_json
-from spin_rl.platform.seeds_at_once import one_seed_each, whole_trial
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.reports.groups import evaluations, groups
+from spin_rl.platform.results.files import MetricsFile, SweepResults, read_sweep, start_sweep
+from spin_rl.platform.results.seeds import one_seed_each, whole_trial
 
 TRIAL = {"algorithm": "spin", "task": "cheetah-run", "bins": 3, "level": "expert", "objective": "iql", "updates": 2}
 

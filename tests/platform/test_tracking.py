@@ -12,11 +12,11 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from sweep_fixture import PRETRAIN, Trivial, curve, describe, params, write_trial
 
-from spin_rl.envs.errors import UserError
-from spin_rl.platform.results import MetricsFile, read_sweep, start_sweep
-from spin_rl.platform.tracking import MLflowCallback, sweep_callbacks
-from spin_rl.platform.tracking_mirror import Mirror
-from spin_rl.platform.tracking_run import safe_key
+from spin_rl.errors import UserError
+from spin_rl.platform.results.files import MetricsFile, read_sweep, start_sweep
+from spin_rl.platform.tracking.callback import MLflowCallback, sweep_callbacks
+from spin_rl.platform.tracking.mirror import Mirror
+from spin_rl.platform.tracking.run import safe_key
 
 EXPERIMENT = "tests"
 

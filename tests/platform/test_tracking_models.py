@@ -14,14 +14,14 @@ from mlflow import MlflowClient
 from safetensors.torch import save_file
 from sweep_fixture import params, write_trial
 
-from spin_rl.algorithms.acting import ActingPolicy
-from spin_rl.algorithms.agent import AgentSpec, build_objective
-from spin_rl.algorithms.checkpoints import save_agent_spec
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives.iql import IQLSettings
-from spin_rl.platform.report import make_report
-from spin_rl.platform.results import start_sweep
-from spin_rl.platform.tracking_models import REQUIREMENTS, champion_run, champions, log_policy, promote
+from spin_rl.algorithms.training.agent import AgentSpec, build_objective
+from spin_rl.algorithms.training.checkpoints import save_agent_spec
+from spin_rl.platform.publishing.models import REQUIREMENTS, champion_run, champions, log_policy, promote
+from spin_rl.platform.reports.report import make_report
+from spin_rl.platform.results.files import start_sweep
 
 NVEC = (3, 2, 4)
 

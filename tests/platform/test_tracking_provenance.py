@@ -9,10 +9,11 @@ import typer
 from typer.testing import CliRunner
 
 from spin_rl.algorithms.rllib.config import parse_settings
-from spin_rl.platform import tracking_provenance
-from spin_rl.platform.commands.run import train
-from spin_rl.platform.tracking_provenance import CODE, code, own_provenance, repeat_command
-from spin_rl.platform.tracking_system import system_metrics
+from spin_rl.commands.run import train
+from spin_rl.platform.common import provenance as tracking_provenance
+from spin_rl.platform.common.process_metrics import system_metrics
+from spin_rl.platform.common.provenance import CODE, code, own_provenance
+from spin_rl.platform.tracking.repeat import repeat_command
 
 TRIAL: dict[str, Any] = {
     "algorithm": "spin",

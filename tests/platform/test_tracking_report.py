@@ -14,13 +14,14 @@ import pytest
 from mlflow import MlflowClient
 from sweep_fixture import params, write_trial
 
-from spin_rl.envs.errors import UserError
-from spin_rl.platform.report import make_report
-from spin_rl.platform.report_sections import Section
-from spin_rl.platform.results import read_json, start_sweep, write_json
-from spin_rl.platform.tracking_mirror import Mirror, remember_tracking
-from spin_rl.platform.tracking_provenance import own_provenance
-from spin_rl.platform.tracking_report import description, log_report, send_rest
+from spin_rl.errors import UserError
+from spin_rl.platform.common.json_files import read_json, write_json
+from spin_rl.platform.common.provenance import own_provenance
+from spin_rl.platform.publishing.report import description, log_report, send_rest
+from spin_rl.platform.reports.report import make_report
+from spin_rl.platform.reports.sections import Section
+from spin_rl.platform.results.files import start_sweep
+from spin_rl.platform.tracking.mirror import Mirror, remember_tracking
 
 EXPERIMENT = "tests"
 
@@ -145,7 +146,7 @@ def test_a_store_that_cannot_be_had_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_ui_serves_the_store_on_loopback_and_ends_with_its_server(sweep: Path) -> None:
-    command = [sys.executable, "-m", "spin_rl.platform.cli", "ui", "--storage", str(sweep), "--port", "0"]
+    command = [sys.executable, "-m", "spin_rl", "ui", "--storage", str(sweep), "--port", "0"]
     ui = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert ui.stdout is not None

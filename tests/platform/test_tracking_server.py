@@ -14,10 +14,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sweep_fixture import params, write_trial
 
-from spin_rl.platform.results import MetricsFile, read_json, start_sweep, write_json
-from spin_rl.platform.tracking import MirrorThread
-from spin_rl.platform.tracking_mirror import Mirror
-from spin_rl.platform.tracking_server import free_port, start_server, stop_server
+from spin_rl.platform.common.json_files import read_json, write_json
+from spin_rl.platform.results.files import MetricsFile, start_sweep
+from spin_rl.platform.tracking.callback import MirrorThread
+from spin_rl.platform.tracking.mirror import Mirror
+from spin_rl.platform.tracking.server import free_port, start_server, stop_server
 
 EXPERIMENT = "tests"
 
@@ -88,7 +89,7 @@ def wait_until(condition: Any, seconds: float = 60.0) -> None:
 def test_sweeps_that_start_at_once_on_a_new_store_do_not_lock_each_other_out(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     code = (
-        "import sys; from pathlib import Path; from spin_rl.platform.tracking_mirror import Mirror\n"
+        "import sys; from pathlib import Path; from spin_rl.platform.tracking.mirror import Mirror\n"
         "mirror = Mirror(Path(sys.argv[1]), sys.argv[2], 'tests')\n"
         "for trial in range(8): mirror.sync({f't{trial}'})"
     )

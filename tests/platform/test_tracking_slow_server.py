@@ -11,10 +11,11 @@ import pytest
 from mlflow import MlflowClient
 from sweep_fixture import params, write_trial
 
-from spin_rl.platform.results import MetricsFile, read_json, start_sweep
-from spin_rl.platform.tracking import MirrorThread
-from spin_rl.platform.tracking_mirror import Mirror
-from spin_rl.platform.tracking_server import free_port, start_server, stop_server
+from spin_rl.platform.common.json_files import read_json
+from spin_rl.platform.results.files import MetricsFile, start_sweep
+from spin_rl.platform.tracking.callback import MirrorThread
+from spin_rl.platform.tracking.mirror import Mirror
+from spin_rl.platform.tracking.server import free_port, start_server, stop_server
 
 
 class Late(BaseHTTPRequestHandler):

@@ -11,15 +11,16 @@ import pytest
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from spin_rl.algorithms.agent import AgentSpec, OfflineAgent
-from spin_rl.algorithms.checkpoints import save_agent_spec
 from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
-from spin_rl.envs import UserError, camera, get_task, maze, pictures
-from spin_rl.platform.cli import app
+from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
+from spin_rl.algorithms.training.checkpoints import save_agent_spec
+from spin_rl.cli import app
+from spin_rl.envs import camera, get_task, maze, pictures
+from spin_rl.errors import UserError
 from spin_rl.platform.datasets import open_dataset
 from spin_rl.platform.datasets.collect import make_dataset
-from spin_rl.platform.video import film_episode, film_policy
+from spin_rl.platform.evaluation.video import film_episode, film_policy
 from tests.toy import toy_task
 
 MAZE = get_task("maze-5", 2)

@@ -6,11 +6,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from spin_rl.platform.report import make_report
-from spin_rl.platform.report_sections import Section, write_sections
-from spin_rl.platform.results import MetricsFile, SweepResults, read_sweep, start_sweep, write_json
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.reports.report import make_report
+from spin_rl.platform.reports.sections import Section, write_sections
+from spin_rl.platform.results.files import MetricsFile, SweepResults, read_sweep, start_sweep
 from spin_rl.sweeps import baselines, head_size, masking, pretraining_length
-from spin_rl.sweeps.analysis import outcomes
+from spin_rl.sweeps.analysis.outcomes import outcomes
 
 UPDATES = range(0, 1001, 100)
 NOISE = {0: -10.0, 1: 0.0, 2: 10.0}

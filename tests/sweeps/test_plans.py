@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from spin_rl.envs import UserError
-from spin_rl.platform.asm_store import asm_root
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.store import asm_root
+from spin_rl.platform.common.json_files import write_json
 from spin_rl.platform.datasets import open_dataset
-from spin_rl.platform.results import write_json
-from spin_rl.sweeps.engine import open_sweep
-from spin_rl.sweeps.plan import evaluation_interval, read_plan, write_plan
-from spin_rl.sweeps.planned import open_trials
+from spin_rl.sweeps.planning.plan import evaluation_interval, read_plan, write_plan
+from spin_rl.sweeps.planning.space import PARAMETERS, Space, points
+from spin_rl.sweeps.planning.sweep import Sweep, asm_config
 from spin_rl.sweeps.quickstart import quickstart_plan
 from spin_rl.sweeps.registry import get_sweep
-from spin_rl.sweeps.space import PARAMETERS, Space, points
-from spin_rl.sweeps.sweep import Sweep, asm_config
+from spin_rl.sweeps.running.completion import open_trials
+from spin_rl.sweeps.running.engine import open_sweep
 
 ONE = {
     "seed": (0, 1),

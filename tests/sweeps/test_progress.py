@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from spin_rl.algorithms.rllib.learner import keep_to_share
-from spin_rl.envs import UserError
-from spin_rl.platform.driver import drive, is_interrupted
-from spin_rl.platform.results import read_sweep, start_sweep, write_json
-from spin_rl.sweeps.estimate import estimate
-from spin_rl.sweeps.plan import SweepPlan
-from spin_rl.sweeps.progress import TimeLeft, TrialProgress, in_words, kind_of
+from spin_rl.errors import UserError
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.results.driver import drive, is_interrupted
+from spin_rl.platform.results.files import read_sweep, start_sweep
+from spin_rl.sweeps.planning.plan import SweepPlan
+from spin_rl.sweeps.running.estimate import estimate
+from spin_rl.sweeps.running.progress import TimeLeft, TrialProgress, in_words, kind_of
 
 FAST = {"algorithm": "factored", "task": "t", "bins": 3, "objective": "iql", "preset": "tiny", "updates": 100}
 SLOW = FAST | {"algorithm": "spin"}
@@ -80,7 +81,7 @@ def test_a_sweep_is_run_by_one_process_at_a_time(tmp_path):
 def test_a_sweep_whose_driver_was_killed_is_seen_as_interrupted(tmp_path):
     start_sweep(tmp_path, name="s")
     write_json(tmp_path / "trials/a/trial.json", {"trial_id": "a", "params": {}, "state": "running"})
-    script = "import os, sys; from pathlib import Path; from spin_rl.platform.driver import drive\n"
+    script = "import os, sys; from pathlib import Path; from spin_rl.platform.results.driver import drive\n"
     script += "with drive(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     assert read_sweep(tmp_path).record["state"] == "running"
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
@@ -94,7 +95,7 @@ def test_a_sweep_whose_driver_was_killed_is_seen_as_interrupted(tmp_path):
 def test_what_is_shown_of_trials_counts_those_that_were_done_before(monkeypatch):
     shown: dict[int, tuple[int, str]] = {}
     clock = iter(range(0, 1000, 10))
-    monkeypatch.setattr("spin_rl.sweeps.progress.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("spin_rl.sweeps.running.progress.time.monotonic", lambda: float(next(clock)))
     screen = SimpleNamespace(
         add=lambda label, *_, **__: len(shown),
         update=lambda bar, done, note="", **_: shown.update({bar: (done, note)}),

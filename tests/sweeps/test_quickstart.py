@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from spin_rl.platform.results import SweepResults, read_sweep
+from spin_rl.platform.results.files import SweepResults, read_sweep
 
 COMMAND = "quickstart --preset tiny --size 2000 --updates 2 --asm-steps 20 --episodes 1 --seed 3"
 
@@ -22,7 +22,7 @@ def start(storage: Path, data: Path) -> subprocess.Popen:
     arguments = [*COMMAND.split(), "--root", str(data), "--storage", str(storage)]
     storage.mkdir(parents=True, exist_ok=True)
     with (storage / "log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", "spin_rl.platform.cli", *arguments], stdout=log, stderr=log)
+        return subprocess.Popen([sys.executable, "-m", "spin_rl", *arguments], stdout=log, stderr=log)
 
 
 def finish(process: subprocess.Popen, storage: Path) -> Path:

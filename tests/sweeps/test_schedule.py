@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from spin_rl.envs import UserError
-from spin_rl.platform.results import MetricsFile, read_json, write_json
-from spin_rl.sweeps.schedule import SCORE, SECONDS, PointASHA
+from spin_rl.errors import UserError
+from spin_rl.platform.common.json_files import read_json, write_json
+from spin_rl.platform.results.files import MetricsFile
+from spin_rl.sweeps.search.schedule import SCORE, SECONDS, PointASHA
 
 
 class Sweep:

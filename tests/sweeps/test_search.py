@@ -16,11 +16,11 @@ import toy_search
 from sqlalchemy.exc import OperationalError
 from toy_search import SEEDS, SPACE, end, make_search, make_trials, run_points, score_of, states, told
 
-from spin_rl.envs import UserError
-from spin_rl.platform.results import read_sweep
-from spin_rl.sweeps.search import PointSearch
-from spin_rl.sweeps.search_plan import SearchPlan
-from spin_rl.sweeps.studies import open_study, study_name, study_url, without_password
+from spin_rl.errors import UserError
+from spin_rl.platform.results.files import read_sweep
+from spin_rl.sweeps.search.plan import SearchPlan
+from spin_rl.sweeps.search.points import PointSearch
+from spin_rl.sweeps.search.studies import open_study, study_name, study_url, without_password
 
 
 def test_a_point_gives_the_mean_over_its_seeds(tmp_path):

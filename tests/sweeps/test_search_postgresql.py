@@ -14,8 +14,8 @@ import optuna
 import pytest
 from toy_search import make_search, run_points, states, told
 
-from spin_rl.envs import UserError
-from spin_rl.sweeps.studies import open_study, study_url
+from spin_rl.errors import UserError
+from spin_rl.sweeps.search.studies import open_study, study_url
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'spin-rl[postgresql]'")
 

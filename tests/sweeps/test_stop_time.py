@@ -12,14 +12,15 @@ import time
 import numpy as np
 import pytest
 
-from spin_rl.envs import UserError
-from spin_rl.platform.asm_store import asm_root
-from spin_rl.platform.results import MetricsFile, read_sweep, start_sweep, write_json
-from spin_rl.sweeps.engine import open_sweep
-from spin_rl.sweeps.front import analysis, front, front_shares, importances, knee, points_of
-from spin_rl.sweeps.plan import SweepPlan, read_plan, write_plan
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.store import asm_root
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.results.files import MetricsFile, read_sweep, start_sweep
+from spin_rl.sweeps.analysis.front import analysis, front, front_shares, importances, knee, points_of
+from spin_rl.sweeps.planning.plan import SweepPlan, read_plan, write_plan
 from spin_rl.sweeps.pretraining_length import SWEEP as GRID
-from spin_rl.sweeps.searched import with_options
+from spin_rl.sweeps.running.engine import open_sweep
+from spin_rl.sweeps.search.sweep_search import with_options
 from spin_rl.sweeps.stop_time import SWEEP
 
 
@@ -173,7 +174,7 @@ OPTIONS = "--tiny --tasks cheetah-run --trials 4 --seeds 0 --set head_width=16,8
 
 def start(storage, data):
     storage.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "spin_rl.platform.cli", "sweep", "stop-time", *OPTIONS.split()]
+    command = [sys.executable, "-m", "spin_rl", "sweep", "stop-time", *OPTIONS.split()]
     with (storage / "log").open("ab") as log:
         return subprocess.Popen([*command, "--root", str(data), "--storage", str(storage)], stdout=log, stderr=log)
 

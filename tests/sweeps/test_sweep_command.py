@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import ray
 
-from spin_rl.envs import UserError
-from spin_rl.platform import cli
-from spin_rl.platform.commands.sweep import parse_values
-from spin_rl.platform.results import MetricsFile, write_json
-from spin_rl.sweeps.engine import _check_resources
-from spin_rl.sweeps.plan import read_plan
+from spin_rl import cli
+from spin_rl.commands.sweep import parse_values
+from spin_rl.errors import UserError
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.results.files import MetricsFile
+from spin_rl.sweeps.planning.plan import read_plan
+from spin_rl.sweeps.running.engine import _check_resources
 
 OWN = """
-from spin_rl.sweeps.sweep import Sweep
-from spin_rl.platform.report_sections import Section
+from spin_rl.sweeps.planning.sweep import Sweep
+from spin_rl.platform.reports.sections import Section
 SWEEP = Sweep(
     name="own",
     description="Is it mine?",
@@ -51,7 +52,7 @@ def no_ray(monkeypatch):
     def refuse() -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("spin_rl.platform.commands.run.ray_session", refuse)
+    monkeypatch.setattr("spin_rl.commands.run.ray_session", refuse)
 
 
 def finish(folder: Path) -> None:
@@ -102,11 +103,11 @@ def test_a_sweep_of_which_all_is_done_starts_no_ray_and_shows_its_answer(command
     def stop() -> None:
         raise UserError("so far")
 
-    monkeypatch.setattr("spin_rl.platform.commands.run.ray_session", stop)
+    monkeypatch.setattr("spin_rl.commands.run.ray_session", stop)
     assert command("own.py")[0] == 2
     folder = tmp_path / "results" / "own"
     finish(folder)
-    monkeypatch.setattr("spin_rl.platform.commands.run.ray_session", None)
+    monkeypatch.setattr("spin_rl.commands.run.ray_session", None)
     for arguments in (["own.py"], ["own.py", "--resume"]):
         code, printed, _ = command(*arguments)
         assert code == 0
@@ -121,7 +122,7 @@ def test_a_name_that_another_sweep_has_is_refused(command, monkeypatch, tmp_path
     def stop() -> None:
         raise UserError("so far")
 
-    monkeypatch.setattr("spin_rl.platform.commands.run.ray_session", stop)
+    monkeypatch.setattr("spin_rl.commands.run.ray_session", stop)
     command("own.py", "--name", "mine")
     before = (tmp_path / "results/mine/plan.json").read_bytes()
     code, _, error = command("own.py", "--name", "mine", "--seeds", "2")
@@ -165,7 +166,7 @@ def test_a_plan_stands_in_plain_json(command, monkeypatch, tmp_path):
     def stop() -> None:
         raise UserError("so far")
 
-    monkeypatch.setattr("spin_rl.platform.commands.run.ray_session", stop)
+    monkeypatch.setattr("spin_rl.commands.run.ray_session", stop)
     command("own.py")
     plan = json.loads((tmp_path / "results/own/plan.json").read_text())
     assert plan["sweep"] == str(tmp_path / "own.py")

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spin_rl.platform.results import read_sweep
+from spin_rl.platform.results.files import read_sweep
 from tests.trial_numbers import trial_numbers
 
 DOCS = Path(__file__).parents[2] / "docs" / "sweeps.md"
@@ -28,7 +28,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen]]:
 
     def start(storage: Path, *arguments: str) -> subprocess.Popen:
         storage.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "spin_rl.platform.cli", "sweep", *arguments, "--storage", str(storage)]
+        command = [sys.executable, "-m", "spin_rl", "sweep", *arguments, "--storage", str(storage)]
         with (storage / "log").open("ab") as log:
             started.append(subprocess.Popen(command, stdout=log, stderr=log))
         return started[-1]

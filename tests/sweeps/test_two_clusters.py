@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spin_rl.platform.results import read_sweep
+from spin_rl.platform.results.files import read_sweep
 from tests.trial_numbers import trial_numbers
 
 PATIENCE = 400
@@ -19,7 +19,7 @@ PATIENCE = 400
 def start(storage: Path, name: str) -> subprocess.Popen:
     """A sweep with a Ray of its own."""
     sweep = ["sweep", "pretraining-length", "--tiny", "--seeds", "0", "--set", "asm_steps=0,1500", "--name", name]
-    command = [sys.executable, "-m", "spin_rl.platform.cli", *sweep]
+    command = [sys.executable, "-m", "spin_rl", *sweep]
     with (storage / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
             [*command, "--storage", str(storage), "--root", str(storage / "data")],

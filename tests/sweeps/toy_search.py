@@ -17,12 +17,13 @@ import ray
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tuner
 
-from spin_rl.platform.results import MetricsFile, start_sweep, write_json
-from spin_rl.platform.results_callback import ResultsCallback
-from spin_rl.sweeps.schedule import PointASHA
-from spin_rl.sweeps.search import PointSearch
-from spin_rl.sweeps.search_plan import SearchPlan
-from spin_rl.sweeps.studies import study_url
+from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.results.callback import ResultsCallback
+from spin_rl.platform.results.files import MetricsFile, start_sweep
+from spin_rl.sweeps.search.plan import SearchPlan
+from spin_rl.sweeps.search.points import PointSearch
+from spin_rl.sweeps.search.schedule import PointASHA
+from spin_rl.sweeps.search.studies import study_url
 
 SPACE = {
     "x": optuna.distributions.FloatDistribution(-1.0, 1.0),

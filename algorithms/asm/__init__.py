@@ -1,0 +1,1 @@
+"""The action structure model (ASM): network, masking, pretraining, checkpoints, probes."""

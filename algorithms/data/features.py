@@ -1,0 +1,189 @@
+"""Features of every state of a dataset, computed once: in memory, or in a memory-mapped file that is kept."""
+
+import hashlib
+import json
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import psutil
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from spin_rl.errors import UserError, unknown_name
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_BLOCK = 2048
+"""States whose features are computed together."""
+
+
+@dataclass(frozen=True)
+class FeatureStorage:
+    """How features are kept.
+
+    Attributes:
+        dtype: ``float32``, or ``bfloat16`` for half the room.
+        memory_gib: more than this goes to a file; by default half of the memory that is free.
+        folder: where files lie; without one, features have to fit into memory.
+    """
+
+    dtype: str = "float32"
+    memory_gib: float | None = None
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise unknown_name("feature dtype", self.dtype, DTYPES)
+
+
+class FeatureExtractor(Protocol):
+    """What features are computed with: a policy whose part that reads the state does not train."""
+
+    training: bool
+
+    def features(self, observation: Tensor) -> Tensor: ...
+
+    def train(self, mode: bool = True) -> object: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
+class FeatureTable:
+    """What a policy reads of every row of a dataset."""
+
+    def __init__(self, features: Tensor, device: torch.device, seconds: float) -> None:
+        """
+        Args:
+            features: (rows, ...), on the device or memory-mapped.
+            device: where they are wanted.
+            seconds: what it took to compute them, whenever that was.
+        """
+        self._features = features
+        self._device = device
+        self.on_device = features.device.type == device.type
+        self.seconds = seconds
+
+    def at(self, rows: Tensor) -> Tensor:
+        """Features (..., B, ...) of the rows (..., B), in float32 on the device."""
+        found = self._features.index_select(0, rows.flatten().to(self._features.device))
+        return found.to(self._device, torch.float32).unflatten(0, rows.shape)
+
+
+def make_table(
+    policy: FeatureExtractor, observations: Tensor, digest: str, storage: FeatureStorage, device: torch.device
+) -> FeatureTable:
+    """Features of ``observations`` (rows, S), which ``policy`` gives without dropout.
+
+    In memory, where they fit into the limit; else in a file that is named by the dataset and the weights, which a later
+    training on the same model finds.
+
+    Args:
+        policy: its features must not change from here on.
+        observations: every row of the dataset, on ``device``.
+        digest: the dataset's.
+        storage: where to, and how precise.
+        device: of the policy.
+
+    Raises:
+        UserError: they fit neither into memory nor on the disk.
+    """
+    shape = (len(observations), *policy.features(observations[:1]).shape[1:])
+    size = int(np.prod(shape)) * DTYPES[storage.dtype].itemsize
+    limit = _free_memory(device) / 2 if storage.memory_gib is None else storage.memory_gib * 2**30
+    if size <= limit:
+        started = time.perf_counter()
+        features = torch.empty(shape, dtype=DTYPES[storage.dtype], device=device)
+        _compute(policy, observations, features)
+        return FeatureTable(features, device, time.perf_counter() - started)
+    needs = (
+        f"The features of all {len(observations):,} states need {_gib(size)}, more than the {_gib(limit)} of memory "
+    )
+    if storage.folder is None:
+        raise UserError(
+            f"{needs}they may take: set feature_dtype='bfloat16' (half of it), raise feature_memory_gib, or train spin."
+        )
+    storage.folder.mkdir(parents=True, exist_ok=True)
+    # results of another kind of device are rounded otherwise
+    path = storage.folder / f"{digest}-{_weights_key(policy)}-{storage.dtype}-{device.type}.bin"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            free = shutil.disk_usage(storage.folder).free
+            if size > free:
+                raise UserError(
+                    f"{needs}they may take and than the {_gib(free)} free in {storage.folder}: set "
+                    "feature_dtype='bfloat16' (half of it), raise feature_memory_gib, delete old files there or name "
+                    "another folder with SPIN_RL_CACHE, or train spin."
+                )
+            _write(path, policy, observations, shape, storage.dtype)
+    seconds = json.loads(_record(path).read_text())["seconds"]
+    return FeatureTable(_map(path, shape, storage.dtype, "r"), device, seconds)
+
+
+@torch.no_grad()
+def _compute(policy: FeatureExtractor, observations: Tensor, features: Tensor) -> None:
+    """Fill ``features`` (rows, ...)."""
+    training = policy.training
+    policy.train(False)
+    for start in range(0, len(observations), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        features[block] = policy.features(observations[block]).to(features)
+    policy.train(training)
+
+
+def _write(path: Path, policy: FeatureExtractor, observations: Tensor, shape: tuple[int, ...], dtype: str) -> None:
+    """Compute into a file beside ``path``, then put it there; to be called under its lock."""
+    started = time.perf_counter()
+    unfinished = path.with_suffix(".new")
+    try:
+        features = _map(unfinished, shape, dtype, "w+")
+        _compute(policy, observations, features)
+        del features
+        _record(path).write_text(json.dumps({"shape": shape, "seconds": time.perf_counter() - started}))
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise UserError(
+            f"The features {path} cannot be written ({error.strerror or error}); make room there, or name another "
+            "folder with SPIN_RL_CACHE."
+        ) from error
+
+
+def _map(path: Path, shape: tuple[int, ...], dtype: str, mode: str) -> Tensor:
+    """A file's content as a tensor; NumPy knows no bfloat16, so the bits go by another name."""
+    plain = np.float32 if dtype == "float32" else np.int16
+    array = np.memmap(path, plain, mode, shape=shape)  # type: ignore[call-overload]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array).view(DTYPES[dtype])
+
+
+def _record(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _weights_key(policy: FeatureExtractor) -> str:
+    """A name for everything in a policy that does not train, which is what its features are made from."""
+    trains = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    content = hashlib.blake2b(digest_size=8)
+    for name, value in policy.state_dict().items():
+        if name not in trains:
+            content.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def _free_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return float(psutil.virtual_memory().available)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g} GiB"

@@ -1,0 +1,1 @@
+"""Building blocks: layers, trunk, critics, dropout, freezing, precision."""

@@ -1,0 +1,49 @@
+"""Factored critics and the value network (SPEC.md section 4)."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spin_rl.algorithms.networks.layers import BatchedLinear, mlp, precise
+
+
+class FactoredCritic(nn.Module):
+    """An ensemble of E MLPs from a state to a value of every choice of every sub-action.
+
+    Observations (B, S) to values (E, B, N, C); entries of choices that do not exist have no meaning.
+    """
+
+    def __init__(self, observation_size: int, nvec: Sequence[int], width: int = 256, members: int = 2) -> None:
+        super().__init__()
+        self.nvec = tuple(nvec)
+        sizes = (observation_size, width, width, len(self.nvec) * max(self.nvec))
+        self.members = members
+        self.layers = nn.ModuleList(BatchedLinear(members, inputs, outputs) for inputs, outputs in pairwise(sizes))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        *seeds, count, size = observation.shape
+        x = observation.unsqueeze(-3).expand(*seeds, self.members, count, size)  # (E, B, S)
+        for layer in self.layers[:-1]:
+            x = functional.relu(layer(x), inplace=True)
+        values: Tensor = self.layers[-1](x).unflatten(-1, (len(self.nvec), -1))  # (E, B, N C) -> (E, B, N, C)
+        return precise(values)
+
+    def joint_value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Q(s, a) = sum_i Q_i(s, a_i) of each member, (E, B), for joint actions (B, N)."""
+        values: Tensor = self(observation)
+        chosen = action.unsqueeze(-3).unsqueeze(-1).expand(*values.shape[:-1], 1)  # (B, N) -> (E, B, N, 1)
+        return values.gather(-1, chosen).sum((-2, -1))
+
+
+class ValueNetwork(nn.Module):
+    """V(s): observations (B, S) to (B,)."""
+
+    def __init__(self, observation_size: int, width: int = 256) -> None:
+        super().__init__()
+        self.net = mlp((observation_size, width, width, 1))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        values: Tensor = self.net(observation).squeeze(-1)
+        return precise(values)

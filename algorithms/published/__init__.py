@@ -1,0 +1,1 @@
+"""The published implementation's state dicts, in and out."""

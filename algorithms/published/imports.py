@@ -1,0 +1,118 @@
+"""Taking in what was trained elsewhere: models into the store, policies as checkpoints that can be evaluated."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from spin_rl.algorithms.asm.checkpoints import add_checkpoint, asm_identity
+from spin_rl.algorithms.asm.files import ASMShape
+from spin_rl.algorithms.asm.model import ActionStructureModel
+from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
+from spin_rl.algorithms.methods import get_preset
+from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.policies import SlotPolicy
+from spin_rl.algorithms.training.agent import AgentSpec, build_objective
+from spin_rl.algorithms.training.checkpoints import save_agent_spec
+from spin_rl.envs import Task, nvec_of
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.extension import extending
+from spin_rl.platform.asm_store.store import ASMCheckpoint, ASMStore
+from spin_rl.platform.datasets import OfflineDataset
+
+
+def adopt_asm(
+    store: ASMStore,
+    dataset: OfflineDataset,
+    model: ActionStructureModel,
+    *,
+    origin: str,
+    steps: int | None = None,
+    epochs: int | None = None,
+    seconds: float = 0.0,
+) -> ASMCheckpoint:
+    """Put a model that was pretrained elsewhere into the store, validated on ``dataset``; finds it if it is there.
+
+    Its address holds the digest of where it came from, so that no model of our own is ever taken for it. The training
+    state beside it starts anew: an optimiser does not come with a state dict.
+
+    Args:
+        store: where it goes.
+        dataset: what it was pretrained on, or what stands nearest to that here.
+        model: the model.
+        origin: digest of the file that it came in.
+        steps: pretraining steps behind it; 0 where nobody knows.
+        epochs: instead of steps, epochs of ``dataset`` at the usual batch size.
+        seconds: pretraining seconds behind it, which count as cost of every policy that starts from it.
+
+    Raises:
+        UserError: the model has other spaces than the dataset.
+    """
+    meta = dataset.meta
+    _check_spaces(model.observation_size, model.nvec, meta.observation_size, meta.nvec, meta.key)
+    config = ASMConfig(sizes=model.sizes)
+    identity = {**asm_identity(dataset, config), "imported": origin}
+    folder = store.folder(meta.key, identity)
+    with extending(folder, identity) as extension:
+        assert extension
+        pretraining = Pretraining(dataset, config, torch.device("cpu"))
+        pretraining.model.load_state_dict(model.state_dict())
+        pretraining.step = epochs * pretraining.steps_per_epoch if epochs is not None else steps or 0
+        pretraining.seconds = seconds
+        return extension.sound(pretraining.step) or add_checkpoint(extension, identity, dataset, pretraining)
+
+
+def adopt_policy(folder: Path, task: Task, policy: SlotPolicy, shape: ASMShape, *, algorithm: str, origin: str) -> None:
+    """Write a policy that was trained elsewhere as a checkpoint into ``folder``, with critics that know nothing.
+
+    A folder that is there already stays as it is.
+
+    Raises:
+        UserError: the policy has other spaces than the task.
+    """
+    env = task.make()
+    try:
+        size = int(np.prod(env.observation_space.shape or ()))
+        _check_spaces(shape.observation_size, shape.nvec, size, nvec_of(env), task.key)
+    finally:
+        env.close()
+    if folder.exists():
+        return
+    preset = get_preset("paper", asm=shape.sizes)
+    spec = AgentSpec(algorithm, shape.observation_size, shape.nvec, preset, IQLSettings())
+    objective = build_objective(spec)
+    objective.policy.load_state_dict(policy.state_dict())
+    making = folder.with_name(f".{folder.name}-{os.getpid()}")
+    making.mkdir(parents=True)
+    try:
+        save_agent_spec(spec, making)
+        tensors = {f"networks.{name}": value for name, value in objective.state_dict().items()}
+        save_file(tensors, making / "learner.safetensors")
+        (making / "progress.json").write_text(json.dumps({"updates": 0}))
+        settings = {"env": task.gym_id, "method_name": algorithm, "imported": origin}
+        (making / "settings.json").write_text(json.dumps(settings, indent=2))
+        making.rename(folder)
+    except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
+        raise UserError(f"{folder} could not be written ({error}); free space and run again.") from error
+
+
+def _check_spaces(
+    observation_size: int, nvec: tuple[int, ...], expected_size: int, expected_nvec: tuple[int, ...], where: str
+) -> None:
+    """UserError where a file's spaces are not those of ``where``."""
+    if (observation_size, tuple(nvec)) != (expected_size, tuple(expected_nvec)):
+        raise UserError(
+            f"The file is of {observation_size} observation values and sub-actions with {_counted(nvec)} choices, "
+            f"{where} has {expected_size} and {_counted(expected_nvec)}: name the task and the number of bins that the "
+            "file was trained on."
+        )
+
+
+def _counted(nvec: tuple[int, ...]) -> str:
+    """``6 x 3`` where all are alike, else each."""
+    return f"{len(nvec)} x {nvec[0]}" if len(set(nvec)) == 1 else str(tuple(nvec))

@@ -1,0 +1,1 @@
+"""The learner: agents, their update loop, several seeds or learners at once, checkpoints."""

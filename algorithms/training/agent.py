@@ -1,0 +1,239 @@
+"""An offline learner: a policy with its objective, trained K updates at a time on data that lies on its device.
+
+Plain PyTorch without Ray: the RLlib classes are a thin shell around it.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spin_rl.algorithms.asm.files import ASMShape
+from spin_rl.algorithms.asm.model import TRUNK_SIZES, ActionStructureModel, ASMSizes
+from spin_rl.algorithms.data.batches import DeviceTransitions, draw_indices
+from spin_rl.algorithms.data.features import FeatureStorage, FeatureTable, make_table
+from spin_rl.algorithms.methods import Preset, get_method
+from spin_rl.algorithms.networks.precision import check_onednn, check_precision
+from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
+from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
+from spin_rl.algorithms.policies.distillation import distill
+from spin_rl.algorithms.training.data_parallel import Share
+from spin_rl.algorithms.training.updates import Draw, UpdateLoop
+from spin_rl.errors import UserError
+from spin_rl.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from spin_rl.platform.asm_store.store import ASMCheckpoint
+
+
+class DivergedError(Exception):
+    """A loss is no longer finite; names the term and the update."""
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """What an agent is built from; plain values only, so that it travels in any configuration."""
+
+    algorithm: str
+    observation_size: int
+    nvec: tuple[int, ...]
+    preset: Preset
+    objective: ObjectiveSettings  # its class says which
+    batch_size: int = 256
+    seed: int = 0
+    cuda_graph: bool = True  # on a GPU, where the update can be captured
+    onednn: bool = False  # on a CPU: float32 products by oneDNN; up to twice as fast on AMD's, rounded otherwise
+
+
+class OfflineAgent:
+    """Networks, optimisers and random state of one training; ``train`` makes K updates.
+
+    A run is a function of (spec, data): minibatches are a pure function of (seed, number of the update), all other
+    randomness comes from torch's generators, whose state is part of ``state``.
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        device: torch.device | None = None,
+        asm: ActionStructureModel | None = None,
+        objective: Objective | None = None,
+        share: Share | None = None,
+    ) -> None:
+        """
+        Args:
+            spec: what to build.
+            device: where the networks and the minibatches lie; the CPU by default.
+            asm: the pretrained model, for a method that uses one.
+            objective: what ``build_objective(spec)`` gave, where somebody else holds it too; built here by default.
+            share: this learner's, where several share every minibatch.
+        """
+        self.spec = spec
+        self.device = device or torch.device("cpu")
+        check_precision(spec.objective.precision, self.device)
+        check_onednn(spec.onednn, self.device)
+        self.objective = objective or build_objective(spec)
+        self.policy: Policy = self.objective.policy
+        self._asm = asm if get_method(spec.algorithm).uses_asm else None
+        if get_method(spec.algorithm).uses_asm:
+            attach_asm(self.policy, asm, spec)
+        self.table: FeatureTable | None = None
+        self._prepared_for: DeviceTransitions | None = None
+        self.objective.to(self.device).train()
+        self.objective.make_optimizers()
+        self._share = share
+        if share:
+            for step in self.objective.optimizers.values():
+                step.average_gradients = share.average_gradients
+        self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph and share is None, onednn=spec.onednn)
+        self.updates = 0
+        # dropout draws from here on, whatever drew since the weights were; other learners' parts from elsewhere
+        torch.manual_seed(spec.seed + 1 + (share.learner * 0x9E3779B1 if share else 0))
+
+    def prepare(self, data: DeviceTransitions, storage: FeatureStorage | None = None) -> float:
+        """Do what the method does once with its data before the first update; the second time there is nothing to do.
+
+        Args:
+            data: what it will train on.
+            storage: how features that are computed once are kept; in memory by default.
+
+        Returns:
+            The seconds that it took, or had taken whoever left the result in the storage.
+
+        Raises:
+            UserError: what is to be kept fits nowhere.
+        """
+        if self._prepared_for is data:
+            return 0.0
+        started, seconds = time.perf_counter(), 0.0
+        policy, spec = self.policy, self.spec
+        if isinstance(policy, DistilledPolicy) and not bool(policy.trained):
+            assert self._asm is not None
+            distill(policy, self._asm.to(self.device), data, steps=spec.preset.distill_steps, seed=spec.seed)
+            seconds = time.perf_counter() - started
+        if isinstance(policy, CachedPolicy):
+            storage = storage or FeatureStorage()
+            self.table = make_table(policy, data.observations, data.digest, storage, self.device)
+            seconds = self.table.seconds
+        self._prepared_for = data
+        return seconds
+
+    def train(self, data: DeviceTransitions, updates: int) -> dict[str, float]:
+        """Make ``updates`` updates; returns the mean of each logged value over them.
+
+        Raises:
+            DivergedError: a loss was not finite.
+        """
+        self.prepare(data)
+        self.objective.train()
+        names, values = self._loop.run(data, self.draw_for(data), self.updates, updates, self.table)
+        if self._share:
+            self._share.average(values)
+        self.updates += updates
+        return read_means(names, values.cpu(), self.updates)
+
+    def draw_for(self, data: DeviceTransitions) -> Draw:
+        """What draws its minibatches from ``data``."""
+
+        def draw(first: int, count: int) -> Tensor:
+            indices = draw_indices(self.spec.seed, 0, first, count, self.spec.batch_size, data.size, self.device)
+            return indices[:, self._share.rows] if self._share else indices
+
+        return draw
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next update depends on: tensors by name, and plain values."""
+        tensors = {f"networks.{name}": value for name, value in self.objective.state_dict().items()}
+        for name, step in self.objective.optimizers.items():
+            tensors |= optimizer_tensors(step.optimizer, f"optimizers.{name}.")
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return {name: value.detach().clone() for name, value in tensors.items()}, {"updates": self.updates}
+
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from where ``state`` was taken."""
+        self.objective.load_state_dict(
+            {name.removeprefix("networks."): v for name, v in tensors.items() if name.startswith("networks.")}
+        )
+        for name, step in self.objective.optimizers.items():
+            load_optimizer_tensors(step.optimizer, tensors, f"optimizers.{name}.")
+        self._loop.forget_graph()
+        torch.set_rng_state(tensors["random.cpu"].cpu())
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"].cpu(), self.device)
+        self.updates = int(values["updates"])
+        self._prepared_for = None
+
+
+def read_means(names: Sequence[str], values: Tensor, updates: int, whose: str = "") -> dict[str, float]:
+    """The mean of each logged value over K updates.
+
+    Args:
+        names: of the values.
+        values: (K, names), on the CPU.
+        updates: how many the run has made, these included.
+        whose: what to add where one of several runs is meant.
+
+    Raises:
+        DivergedError: a value is not finite.
+    """
+    finite = values.isfinite()
+    if not bool(finite.all()):
+        update, column = (int(number) for number in (~finite).nonzero()[0])
+        raise DivergedError(
+            f"{names[column]}{whose} became {values[update, column]} in update {updates - len(values) + update + 1}; "
+            "try a smaller learning rate or clip the gradients."
+        )
+    return dict(zip(names, values.double().mean(0).tolist(), strict=True))
+
+
+def build_objective(spec: AgentSpec) -> Objective:
+    """Policy and objective of ``spec``; the same spec gives the same weights."""
+    objective = get_objective(spec.objective.name)
+    preset = spec.preset
+    if preset.policy_dropout is None:
+        preset = replace(preset, policy_dropout=objective.policy_dropout)
+    torch.manual_seed(spec.seed)
+    policy = get_method(spec.algorithm).build(spec.observation_size, spec.nvec, preset)
+    return objective(policy, spec.observation_size, spec.objective)
+
+
+def attach_asm(policy: Policy, asm: ActionStructureModel | None, spec: AgentSpec) -> None:
+    """Load ``asm`` into ``policy``; UserError that names both sides where they do not fit."""
+    if asm is None:
+        raise UserError(
+            f"{get_method(spec.algorithm).label} needs a pretrained action structure model; make one with "
+            "'spin-rl pretrain TASK LEVEL' and give its checkpoint."
+        )
+    shape = ASMShape(asm.observation_size, asm.nvec, asm.sizes)
+    check_asm_shape(shape, spec.observation_size, spec.nvec, spec.preset.asm)
+    if isinstance(policy, ConstantFeaturesPolicy):
+        policy.load_asm(asm)
+    else:
+        assert isinstance(policy, SlotPolicy)
+        policy.load_asm(asm, trunk_dropout=spec.preset.trunk_dropout)
+
+
+def check_asm_shape(shape: ASMShape, observation_size: int, nvec: tuple[int, ...], sizes: ASMSizes) -> None:
+    """UserError where a model of ``shape`` does not fit a policy of the other arguments."""
+    theirs = {"observation size": shape.observation_size, "nvec": tuple(shape.nvec)}
+    ours = {"observation size": observation_size, "nvec": tuple(nvec)}
+    for name in TRUNK_SIZES:
+        theirs[name], ours[name] = getattr(shape.sizes, name), getattr(sizes, name)
+    for what, value in ours.items():
+        if theirs[what] != value:
+            raise UserError(
+                f"The action structure model has {what} {theirs[what]}, the policy needs {value}: "
+                "pretrain one with the policy's preset on the policy's dataset."
+            )
+
+
+def check_asm_data(checkpoint: ASMCheckpoint, task: str, bins: int) -> None:
+    """UserError where a checkpoint was pretrained on another task."""
+    if (checkpoint.task, checkpoint.bins) != (task, bins):
+        raise UserError(
+            f"{checkpoint.path} was pretrained on {checkpoint.task} with {checkpoint.bins} bins, the policy trains on "
+            f"{task} with {bins}: 'spin-rl pretrain {task} LEVEL --bins {bins}' makes the one that is needed."
+        )

@@ -1,0 +1,65 @@
+"""Reading a trained policy back from a checkpoint: without RLlib, without its dataset, running no code of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from spin_rl.algorithms.asm.files import first_line
+from spin_rl.algorithms.asm.masking import Masking
+from spin_rl.algorithms.asm.model import ASMSizes
+from spin_rl.algorithms.methods import Preset
+from spin_rl.algorithms.objectives import Objective, get_objective
+from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.training.agent import AgentSpec, build_objective
+from spin_rl.errors import UserError
+
+_PREFIX = "networks."
+
+
+def save_agent_spec(spec: AgentSpec, folder: Path) -> None:
+    """Write what the networks of a checkpoint are built from."""
+    values = asdict(spec)
+    values["objective"]["name"] = spec.objective.name
+    (folder / "agent.json").write_text(json.dumps(values, indent=2))
+
+
+def load_policy(folder: Path) -> Policy:
+    """The trained policy of a checkpoint, in evaluation mode on the CPU; raises as ``load_objective`` does.
+
+    Evaluate what ``load_objective`` gives: under BCQ the policy alone is only a clone of the behaviour.
+    """
+    return load_objective(folder).policy
+
+
+def load_objective(folder: Path) -> Objective:
+    """The trained policy of a checkpoint and the critics beside it, in evaluation mode on the CPU.
+
+    Raises:
+        UserError: the folder is not a checkpoint that can be read.
+    """
+    try:
+        spec = _agent_spec(json.loads((folder / "agent.json").read_text()))
+        objective = build_objective(spec)
+        tensors = load_file(folder / "learner.safetensors")
+        objective.load_state_dict({k.removeprefix(_PREFIX): v for k, v in tensors.items() if k.startswith(_PREFIX)})
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder} is not a checkpoint of a policy that can be read ({first_line(error)}).") from error
+    return objective.eval()
+
+
+def _agent_spec(values: Mapping[str, Any]) -> AgentSpec:
+    preset, objective = values["preset"], dict(values["objective"])
+    settings = get_objective(objective.pop("name")).settings_class
+    return AgentSpec(
+        **{
+            **values,
+            "nvec": tuple(values["nvec"]),
+            "preset": Preset(**{**preset, "asm": ASMSizes(**preset["asm"]), "masking": Masking(**preset["masking"])}),
+            "objective": settings(**objective),
+        }
+    )

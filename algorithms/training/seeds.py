@@ -1,0 +1,128 @@
+"""Several seeds of one training at once: their networks as one, each with its own minibatches and random numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spin_rl.algorithms.asm.model import ActionStructureModel
+from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.data.features import FeatureStorage, FeatureTable
+from spin_rl.algorithms.networks.stacked import stack
+from spin_rl.algorithms.policies import CachedPolicy
+from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent, read_means
+from spin_rl.algorithms.training.updates import Draw, UpdateLoop
+from spin_rl.errors import UserError
+from spin_rl.optimizer_state import load_optimizer_tensors, optimizer_tensors
+
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+class SeedsAgent:
+    """n seeds of a spec, trained in one batched computation.
+
+    ``agents`` are n ordinary agents whose networks are views of the common ones: they act and are evaluated as they
+    stand, and what ``states`` gives for each is an ordinary agent's state, from which either kind goes on. Results are
+    those of n trainings one by one, up to rounding; dropout too draws what it would draw there (on a GPU it does not).
+    """
+
+    def __init__(
+        self,
+        spec: AgentSpec,
+        seeds: Sequence[int],
+        device: torch.device | None = None,
+        asm: ActionStructureModel | None = None,
+    ) -> None:
+        """
+        Args:
+            spec: what to build; its own seed does not count.
+            seeds: of each training.
+            device: where they lie; the CPU by default.
+            asm: the pretrained model that all of them start from, for a method that uses one.
+        """
+        check_seeds(spec, seeds)
+        self.seeds = tuple(seeds)
+        self.agents = [OfflineAgent(replace(spec, seed=seed), device, asm) for seed in seeds]
+        self.device = self.agents[0].device
+        self.updates = 0
+        self._generators = [torch.Generator().manual_seed(seed + 1) for seed in seeds]  # as an agent alone does
+        self.objective = stack([agent.objective for agent in self.agents], self._generators)
+        self.objective.policy.seeds = len(seeds)
+        self.objective.make_optimizers()
+        for step in self.objective.optimizers.values():
+            step.stacked = True
+        self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph, onednn=spec.onednn)
+
+    def prepare(self, data: DeviceTransitions, storage: FeatureStorage | None = None) -> float:
+        """As ``OfflineAgent.prepare`` does for each seed; features that all of them share are computed once."""
+        cached = isinstance(self.agents[0].policy, CachedPolicy)
+        return sum(agent.prepare(data, storage) for agent in (self.agents[:1] if cached else self.agents))
+
+    def train(self, data: DeviceTransitions, updates: int) -> list[dict[str, float]]:
+        """Make ``updates`` updates of every seed; returns the mean of each logged value over them, by seed.
+
+        Raises:
+            DivergedError: a loss was not finite.
+        """
+        self.prepare(data)
+        self.objective.train()
+        names, values = self._loop.run(data, self.draw_for(data), self.updates, updates, self.table)
+        self.updates += updates
+        by_seed = values.cpu().unbind(-1)
+        return [
+            read_means(names, part, self.updates, f" of seed {s}") for s, part in zip(self.seeds, by_seed, strict=True)
+        ]
+
+    @property
+    def table(self) -> FeatureTable | None:
+        """Features that all seeds share, where there are any."""
+        return self.agents[0].table
+
+    def draw_for(self, data: DeviceTransitions) -> Draw:
+        """What draws the minibatches of every seed from ``data``."""
+        draws = [agent.draw_for(data) for agent in self.agents]
+        return lambda first, count: torch.stack([draw(first, count) for draw in draws], 1)  # (K, n, B)
+
+    def states(self) -> list[State]:
+        """Of each seed, what ``OfflineAgent.state`` gives."""
+        return [self._state(index) for index in range(len(self.seeds))]
+
+    def _state(self, index: int) -> State:
+        tensors = {f"networks.{name}": value for name, value in self.agents[index].objective.state_dict().items()}
+        for name, step in self.objective.optimizers.items():
+            for key, value in optimizer_tensors(step.optimizer, f"optimizers.{name}.").items():
+                tensors[key] = value[index] if value.dim() else value  # the count of steps is one for all
+        tensors["random.cpu"] = self._generators[index].get_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return {name: value.detach().clone() for name, value in tensors.items()}, {"updates": self.updates}
+
+    def load_states(self, states: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Any]]]) -> None:
+        """Go on from where each of ``states`` was taken, all of them after as many updates."""
+        for agent, generator, (tensors, values) in zip(self.agents, self._generators, states, strict=True):
+            agent.load_state(tensors, values)
+            generator.set_state(tensors["random.cpu"].cpu())
+        first = states[0][0]
+        for name, step in self.objective.optimizers.items():
+            prefix = f"optimizers.{name}."
+            together = {
+                key: torch.stack([tensors[key] for tensors, _ in states]) if value.dim() else value
+                for key, value in first.items()
+                if key.startswith(prefix)
+            }
+            load_optimizer_tensors(step.optimizer, together, prefix)
+        self._loop.forget_graph()
+        self.updates = self.agents[0].updates
+
+
+def check_seeds(spec: AgentSpec, seeds: Sequence[int]) -> None:
+    """UserError where these seeds cannot be trained at once."""
+    if len(seeds) < 1 or len(set(seeds)) < len(seeds):
+        raise UserError(f"The seeds {list(seeds)} of one training must be different ones, and at least one.")
+    if spec.algorithm == "autoregressive" and spec.objective.name != "iql":
+        raise UserError(
+            f"Several seeds of autoregressive are trained at once with iql only, not with {spec.objective.name}, which "
+            "samples joint actions from the policy: train one seed at a time, or a policy that factorises."
+        )

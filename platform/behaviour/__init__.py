@@ -1,0 +1,1 @@
+"""Training of behaviour policies on Ray actors, and their learning curves."""

@@ -1,0 +1,1 @@
+"""Checks of a machine, of a cluster and of its nodes."""

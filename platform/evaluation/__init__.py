@@ -1,0 +1,1 @@
+"""Evaluation of policies over whole episodes, and films of them."""

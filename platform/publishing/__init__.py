@@ -1,0 +1,1 @@
+"""What is put into MLflow beside the runs: reports, and policies as registered models."""

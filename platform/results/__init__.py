@@ -1,0 +1,1 @@
+"""The files that a sweep leaves behind: the record that reports and MLflow are made from."""

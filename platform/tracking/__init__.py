@@ -1,0 +1,1 @@
+"""MLflow: runs are mirrored from the files of the results."""

@@ -1,0 +1,36 @@
+"""The command that repeats a run."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+_OPTIONS = {
+    "objective": "--objective",
+    "bins": "--bins",
+    "preset": "--preset",
+    "seed": "--seed",
+    "updates": "--updates",
+    "evaluate_every": "--evaluate-every",
+    "evaluation_episodes": "--episodes",
+    "asm": "--asm",
+}
+# parameters that `spin-rl train` works out from the others, or from the model that --asm names
+_DERIVED = ("algorithm", "task", "level", "dataset", "dataset_digest", "environment", "updates_per_iteration")
+
+
+def repeat_command(params: Mapping[str, Any]) -> str | None:
+    """The one command that runs a trial again: the same data, model, settings and seed; None where it has no such."""
+    if any(not params.get(name) for name in ("algorithm", "task", "level", "dataset")):
+        return None
+    words = ["spin-rl", "train", params["algorithm"], params["task"], params["level"]]
+    root, _, name = str(params["dataset"]).rsplit("/", 2)  # an address as well as a path
+    words += ["--root", root]
+    version = name.rpartition("-v")[2]
+    words += ["--version", version] if version.isdigit() else []
+    for name, value in params.items():
+        if value is None or name in _DERIVED or name.startswith("asm_"):
+            continue
+        text = json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
+        words += [_OPTIONS[name], text] if name in _OPTIONS else ["--set", f"{name}={text}"]
+    return shlex.join(words)

@@ -1,0 +1,1 @@
+"""The commands of ``spin-rl``, one module for each group."""

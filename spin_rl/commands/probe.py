@@ -1,0 +1,139 @@
+"""``spin-rl probe``: what a stored action structure model knows, and where it looks."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spin_rl.commands.asm import Reference, objective_of, open_store
+from spin_rl.commands.options import Root, Storage
+
+if TYPE_CHECKING:
+    from spin_rl.platform.asm_store.store import ASMCheckpoint
+    from spin_rl.platform.datasets import OfflineDataset
+
+app = typer.Typer(no_args_is_help=True, help="Look into pretrained action structure models.")
+console = Console()
+
+References = Annotated[
+    list[str],
+    typer.Argument(metavar="CHECKPOINT...", help="Checkpoints: folders, KEY/STEP, or KEY for the last of a model."),
+]
+
+
+@app.command()
+def linear(
+    checkpoint: References,
+    samples: Annotated[int, typer.Option(help="Transitions to fit the classifiers on, at most.", min=100)] = 20_000,
+    root: Root = "data",
+    storage: Storage = Path("results"),
+) -> None:
+    """Linear probe: how well sub-actions are read from the frozen model's output tokens, on held-out episodes."""
+    from dataclasses import asdict
+
+    from spin_rl.algorithms.asm.files import load_asm
+    from spin_rl.algorithms.asm.probes import linear_probe
+
+    store = open_store(storage)
+    summary = Table(
+        "checkpoint", "per slot", "exact tuple", "if independent", "seconds", title="Linear probe, held out"
+    )
+    single: Table | None = None
+    for found in [store.find(reference) for reference in checkpoint]:
+        identity = store.identity(found)
+        dataset = _dataset_of(found, root)
+        with console.status(f"probing {found.key}/{found.step}"):
+            probe = linear_probe(
+                load_asm(Path(found.path)),
+                dataset,
+                seed=identity["seed"],
+                validation_fraction=identity["validation_fraction"],
+                samples=samples,
+            )
+        summary.add_row(
+            f"{found.key[:8]}/{found.step}",
+            f"{probe.mean:.1%}",
+            f"{probe.exact:.2%}",
+            f"{probe.independent:.2%}",
+            f"{found.pretrain_seconds:.0f}",
+        )
+        derived = {"mean": probe.mean, "independent": probe.independent}
+        _write(storage, found, "linear.json", json.dumps({**asdict(probe), **derived}, indent=2))
+        single = _slots(probe, _sub_action_names(found), found)
+    if len(checkpoint) == 1:
+        console.print(single)
+    console.print(summary)
+
+
+@app.command()
+def attention(
+    checkpoint: Reference,
+    masked: Annotated[bool, typer.Option("--masked", help="Mask every sub-action, as a policy's queries do.")] = False,
+    samples: Annotated[int, typer.Option(help="Transitions to average over.", min=1)] = 2048,
+    root: Root = "data",
+    storage: Storage = Path("results"),
+) -> None:
+    """Draw where each sub-action's token looks, for each layer and head; prints the picture's path."""
+    from spin_rl.algorithms.asm.files import load_asm
+    from spin_rl.algorithms.asm.probes import attention_of_dataset
+    from spin_rl.platform.reports.attention import attention_figure
+
+    store = open_store(storage)
+    found = store.find(checkpoint)
+    maps = attention_of_dataset(load_asm(Path(found.path)), _dataset_of(found, root), samples=samples, masked=masked)
+    how = "every sub-action masked" if masked else "every sub-action visible"
+    title = f"{found.task}, {found.bins} bins: {objective_of(store.identity(found))}, step {found.step}, {how}"
+    figure = attention_figure(maps.numpy(), _sub_action_names(found), title)
+    path = _folder(storage, found) / ("attention-masked.png" if masked else "attention.png")
+    figure.savefig(path)
+    console.print(str(path), soft_wrap=True)
+
+
+def _slots(probe: Any, names: list[str], found: "ASMCheckpoint") -> Table:
+    table = Table("sub-action", "accuracy", "commonest choice", title=f"{found.task}, {found.bins} bins")
+    for name, accuracy, majority in zip(names, probe.per_slot, probe.majority, strict=True):
+        table.add_row(name, f"{accuracy:.1%}", f"{majority:.1%}")
+    return table
+
+
+def _dataset_of(found: "ASMCheckpoint", root: str) -> "OfflineDataset":
+    """The dataset that a model was pretrained on; UserError where it is another by now."""
+    from spin_rl.errors import UserError
+    from spin_rl.platform.datasets import open_dataset
+
+    # <store>/<task>-<bins>/<level>-v<n>/<key>/step-<step>
+    level, _, version = Path(found.path).parent.parent.name.rpartition("-v")
+    dataset = open_dataset(found.task, level, bins=found.bins, root=root, version=int(version))
+    if dataset.meta.digest != found.dataset_digest:
+        raise UserError(
+            f"{found.path} was pretrained on a dataset with digest {found.dataset_digest[:12]}, {dataset.meta.key} in "
+            f"{root} has {dataset.meta.digest[:12]}: name the --root where its own lies."
+        )
+    return dataset
+
+
+def _sub_action_names(found: "ASMCheckpoint") -> list[str]:
+    """The actuators' names where the problem has any, else numbers."""
+    from spin_rl.envs import get_task, nvec_of
+
+    env: Any = get_task(found.task, found.bins).make()
+    try:
+        count = len(nvec_of(env))
+        physics = getattr(env.unwrapped, "physics", None)
+        names = [physics.model.id2name(index, "actuator") for index in range(count)] if physics else []
+    finally:
+        env.close()
+    return names if all(names) and names else [str(number) for number in range(1, count + 1)]
+
+
+def _folder(storage: Path, found: "ASMCheckpoint") -> Path:
+    folder = storage.absolute() / "probes" / f"{found.task}-{found.bins}" / f"{found.key}-{found.step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _write(storage: Path, found: "ASMCheckpoint", name: str, text: str) -> None:
+    (_folder(storage, found) / name).write_text(text)

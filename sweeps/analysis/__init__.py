@@ -1,0 +1,1 @@
+"""What the experiments' analyses share: outcomes, pictures, fronts."""

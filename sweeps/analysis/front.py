@@ -1,0 +1,253 @@
+"""What a search found: the points that nothing beats in score and seconds, the knee among them, what mattered.
+
+Made from a sweep's files alone; no study, no database and no Tune is needed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from numpy.typing import NDArray
+
+from spin_rl.platform.reports.groups import GROUP, display_name, evaluations, groups
+from spin_rl.platform.reports.sections import Section
+from spin_rl.platform.results.files import SweepResults
+from spin_rl.sweeps.planning.plan import read_plan
+from spin_rl.sweeps.search.files import point_of
+
+Floats = NDArray[np.float64]
+
+FEWEST = 8
+"""Points below which importances say nothing."""
+
+_DRAWS = 1000
+"""Resamples of the seeds, where there are more than can be listed."""
+
+
+def analysis(results: SweepResults) -> Sequence[Section]:
+    """The front, its knee and the importance of every parameter, for each problem of a search."""
+    from spin_rl.sweeps.analysis.front_figures import draw_fronts, draw_importances
+
+    plan = read_plan(results.folder)
+    parameters = list(plan.search["parameters"]) if plan and plan.search else []
+    tables, data, answers = {}, {}, []
+    fronts: dict[str, pd.DataFrame] = {}
+    weights: dict[str, pd.DataFrame] = {}
+    for title, points in points_of(results, parameters).items():
+        fronts[title] = points
+        tables[f"{title}: points, best score first"] = _readable(points, parameters)
+        answers.append(_answer(title, points))
+        found = importances(points, parameters)
+        if len(found):
+            weights[title] = found
+            tables[f"{title}: importance of the parameters"] = _readable_importances(found)
+    if not fronts:
+        return []
+    data["points"] = pd.concat([points.assign(problem=title) for title, points in fronts.items()])
+    figures = {
+        "Mean score over seeds against mean seconds of pretraining and training; the line joins the points that "
+        "nothing beats in both, the ring is the knee, a number is the step at which pretraining stopped.": (
+            "front",
+            draw_fronts(fronts),
+        )
+    }
+    if weights:
+        data["importances"] = pd.concat([found.assign(problem=title) for title, found in weights.items()])
+        figures["Share of each parameter in the variance of score and seconds (fANOVA)."] = (
+            "importances",
+            draw_importances(weights),
+        )
+    text = " ".join(answers) + (
+        " A point stands for the mean over its seeds; 'sure' is the share of resamples of the seeds in which it is on "
+        "the front."
+    )
+    return [Section("When to stop pretraining", text, tables, data, figures)]
+
+
+def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The points of each problem that were tried to their end, by the problem's title; best score first.
+
+    Returns:
+        One row a point: ``point``, the parameters, ``seeds``, ``score`` and ``score_std`` (of the last evaluation),
+        ``best`` (of the best), ``pretrain_seconds``, ``seconds``, ``front`` and ``knee``, ``front_share`` and
+        ``knee_share`` (of resamples of the seeds; NaN for one seed).
+    """
+    trials = results.trials[results.trials["state"] == "finished"]
+    last = results.metrics.groupby("trial_id").last()
+    scores = evaluations(results).groupby("trial_id")["score"]
+    final, best = scores.last(), scores.max()
+    found = {}
+    for title, of_problem in _problems(results, trials.loc[[trial for trial in trials.index if trial in final.index]]):
+        rows, runs = [], []
+        for point, members in of_problem.groupby(lambda trial: point_of(str(trial))):
+            ids = list(members.sort_values("seed").index)
+            total = last.loc[ids, "time/total_seconds"].to_numpy(float)
+            runs.append(np.stack([final.loc[ids].to_numpy(float), total]))  # (2, seeds)
+            rows.append(
+                {"point": int(str(point).rpartition("_")[2])}
+                | {name: members[name].iloc[0] for name in parameters if name in members}
+                | {
+                    "seeds": len(ids),
+                    "score": runs[-1][0].mean(),
+                    "score_std": runs[-1][0].std(ddof=1) if len(ids) > 1 else np.nan,
+                    "best": best.loc[ids].mean(),
+                    "pretrain_seconds": last.loc[ids, "time/pretrain_seconds"].astype(float).fillna(0.0).mean(),
+                    "seconds": total.mean(),
+                }
+            )
+        seeds = max(row["seeds"] for row in rows)
+        whole = [place for place, row in enumerate(rows) if row["seeds"] == seeds]  # others are not tried to the end
+        table = pd.DataFrame([rows[place] for place in whole])
+        shares = front_shares(np.stack([runs[place] for place in whole]))
+        table["front"] = front(table["score"].to_numpy(), table["seconds"].to_numpy())
+        table["knee"] = np.arange(len(table)) == knee(table["score"].to_numpy(), table["seconds"].to_numpy())
+        table["front_share"], table["knee_share"] = shares
+        found[title] = table.sort_values(["score", "seconds"], ascending=[False, True]).reset_index(drop=True)
+    return found
+
+
+def _problems(results: SweepResults, trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The trials of each study, with a title: the group's, and what else sets it apart from others in its group."""
+    seen: set[str] = set()
+    for group in groups(results):
+        names = [name for name in GROUP if name in trials]
+        members = trials[(trials[names].astype(str) == [str(value) for value in group.key]).all(axis=1)]
+        for study, own in members.groupby(lambda trial: str(trial).partition("_")[0], sort=False):
+            title = group.title
+            if members["algorithm"].nunique() > 1:
+                title += f", {display_name(str(own['algorithm'].iloc[0]))}"
+            title = f"{title} ({study})" if title in seen else title
+            seen.add(title)
+            yield title, own
+
+
+def front(scores: Floats, seconds: Floats) -> NDArray[np.bool_]:
+    """Which points (P,) no other beats, by at least their score in at most their seconds and one of them better."""
+    at_least = (scores[None] >= scores[:, None]) & (seconds[None] <= seconds[:, None])
+    better = (scores[None] > scores[:, None]) | (seconds[None] < seconds[:, None])
+    return np.asarray(~(at_least & better).any(axis=1))
+
+
+def knee(scores: Floats, seconds: Floats) -> int:
+    """The front's point farthest above the line between its ends, both axes scaled to the front's range.
+
+    Left of it a second gains more score than on the whole front's average, right of it less. Where no point lies above
+    the line, every second pays at least as much as those before it: the best score stands for the knee.
+    """
+    on = np.flatnonzero(front(scores, seconds))
+    on = on[np.argsort(seconds[on], kind="stable")]
+    width, height = np.ptp(seconds[on]), np.ptp(scores[on])
+    if width == 0 or height == 0:
+        return int(on[-1])
+    above = (scores[on] - scores[on].min()) / height - (seconds[on] - seconds[on].min()) / width
+    return int(on[np.argmax(above)] if above.max() > 1e-9 else on[-1])  # a front's last has the best score
+
+
+def front_shares(runs: Floats, seed: int = 0) -> tuple[Floats, Floats]:
+    """Shares (P,) of resamples of the seeds in which each point is on the front, and is the knee.
+
+    Seeds are drawn together for all points, as all were tried with the same: every draw there is where they are few.
+
+    Args:
+        runs: scores and seconds of every seed, (P, 2, seeds).
+        seed: of the draws.
+    """
+    count = runs.shape[-1]
+    if count < 2:
+        return np.full(len(runs), np.nan), np.full(len(runs), np.nan)
+    if count**count <= _DRAWS:
+        draws = np.array(list(product(range(count), repeat=count)))
+    else:
+        draws = np.random.default_rng(seed).integers(count, size=(_DRAWS, count))
+    on, knees = np.zeros(len(runs)), np.zeros(len(runs))
+    for draw in draws:
+        scores, seconds = runs[:, :, draw].mean(-1).T  # each (P,)
+        on += front(scores, seconds)
+        knees[knee(scores, seconds)] += 1
+    return on / len(draws), knees / len(draws)
+
+
+def importances(points: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
+    """Share of each parameter in the variance of score and of seconds, by Optuna's fANOVA; empty for too few points.
+
+    Returns:
+        One row a parameter: ``parameter``, ``score`` and ``seconds``; each column adds up to 1.
+    """
+    varied = [name for name in parameters if name in points and points[name].nunique() > 1]
+    if len(points) < FEWEST or not varied:
+        return pd.DataFrame()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    values = {name: sorted(points[name].unique()) for name in varied}
+    spaces: Mapping[str, Any] = {
+        name: optuna.distributions.IntDistribution(0, len(values[name]) - 1) for name in varied
+    }
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    for row in points.to_dict("records"):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={name: values[name].index(row[name]) for name in varied},
+                distributions=dict(spaces),
+                values=[row["score"], row["seconds"]],
+            )
+        )
+    columns = {
+        aim: optuna.importance.get_param_importances(
+            study,
+            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+            target=lambda trial, place=place: trial.values[place],
+        )
+        for place, aim in enumerate(("score", "seconds"))
+    }
+    table = pd.DataFrame(
+        {"parameter": varied, **{aim: [found[name] for name in varied] for aim, found in columns.items()}}
+    )
+    return table.sort_values("score", ascending=False).reset_index(drop=True)
+
+
+def _answer(title: str, points: pd.DataFrame) -> str:
+    on = points[points["front"]].sort_values("seconds")
+    chosen = points[points["knee"]].iloc[0]
+    said = f"{title}: of {len(points)} points {len(on)} are on the front."
+    if "asm_steps" in points:
+        said += (
+            f" The knee is {chosen['asm_steps']:,.0f} steps of pretraining: score {chosen['score']:.1f} in "
+            f"{chosen['seconds']:,.0f} s"
+            + ("." if np.isnan(chosen["knee_share"]) else f" (the knee in {chosen['knee_share']:.0%} of resamples).")
+        )
+        top = points.iloc[0]
+        if top["point"] != chosen["point"]:
+            said += (
+                f" The best score, {top['score']:.1f}, came with {top['asm_steps']:,.0f} steps in "
+                f"{top['seconds']:,.0f} s."
+            )
+    return said
+
+
+def _readable(points: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
+    records = points.to_dict("records")
+    columns: dict[str, list[str]] = {"point": [str(row["point"]) for row in records]}
+    for name in parameters:
+        if name in points:
+            columns[name] = [
+                f"{row[name]:g}" if isinstance(row[name], int | float) else str(row[name]) for row in records
+            ]
+    columns |= {
+        "score": [
+            f"{row['score']:.1f}" + ("" if np.isnan(row["score_std"]) else f" ± {row['score_std']:.1f}")
+            for row in records
+        ],
+        "best": [f"{row['best']:.1f}" for row in records],
+        "ASM s": [f"{row['pretrain_seconds']:,.0f}" for row in records],
+        "all s": [f"{row['seconds']:,.0f}" for row in records],
+        "front": ["knee" if row["knee"] else "yes" if row["front"] else "" for row in records],
+        "sure": ["–" if np.isnan(row["front_share"]) else f"{row['front_share']:.0%}" for row in records],
+    }
+    return pd.DataFrame(columns)
+
+
+def _readable_importances(found: pd.DataFrame) -> pd.DataFrame:
+    shares = {aim: [f"{share:.0%}" for share in found[aim]] for aim in ("score", "seconds")}
+    return pd.DataFrame({"parameter": list(found["parameter"]), **shares})

@@ -1,0 +1,1 @@
+"""What a sweep is, before anything runs: spaces, points, trials, plans."""

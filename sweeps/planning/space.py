@@ -1,0 +1,110 @@
+"""A sweep's space: what varies between its trials, as immutable data, and the points that it spans."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from itertools import product
+from typing import Any
+
+from spin_rl.algorithms.asm.model import TRUNK_SIZES
+from spin_rl.algorithms.methods import get_method, get_preset
+from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
+from spin_rl.algorithms.rllib.config import FREE_SETTINGS, NETWORK_SETTINGS, parse_settings
+from spin_rl.errors import UserError, unknown_name
+
+Space = Mapping[str, tuple[Any, ...]]
+"""Every parameter with the values that it takes."""
+
+Point = dict[str, Any]
+"""One value for every parameter."""
+
+NEEDED = ("seed", "task", "bins", "level", "algorithm", "objective", "preset", "updates", "evaluations", "episodes")
+"""Parameters that every space has. Trials come in this order: cut short, a sweep has whole seeds."""
+
+PRETRAINING = ("asm_steps", "asm_epochs", "asm_objective", "asm_masking", "asm_precision")
+"""Parameters of the action structure models, for methods that start from one."""
+
+SIZES = (*TRUNK_SIZES, "head_width")
+"""Sizes of the networks on action structure: SPIN's, in its models too, and SAINT's."""
+
+PARAMETERS = (*NEEDED, "version", *PRETRAINING, *SIZES, *FREE_SETTINGS, *NETWORK_SETTINGS)
+"""Every name that a space can hold."""
+
+_WHOLE = {"updates": 1, "evaluations": 1, "episodes": 1, "asm_steps": 0, "asm_epochs": 0, "seed": 0, "bins": 2}
+_WHOLE |= {"version": 1, **dict.fromkeys(SIZES, 1)}
+
+
+def check_space(space: Space) -> None:
+    """UserError for a parameter that there is not, one without values, and values of the wrong kind."""
+    for name, values in space.items():
+        if name not in PARAMETERS:
+            raise unknown_name("parameter", name, PARAMETERS)
+        if not values:
+            raise UserError(f"The space is empty: {name} has no value. Give it one at least.")
+        least = _WHOLE.get(name)
+        for value in values:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if least is not None and not (whole and value >= least):
+                raise UserError(f"{name} is a whole number from {least} on, not {value!r}.")
+            if name in (*FREE_SETTINGS, *NETWORK_SETTINGS):
+                parse_settings([f"{name}={json.dumps(value)}"])
+        if len(set(map(str, values))) < len(values):
+            raise UserError(f"{name} has the same value twice: {', '.join(map(str, values))}.")
+    missing = [name for name in NEEDED if name not in space]
+    if missing:
+        raise UserError(f"The space has no {missing[0]}: give it a value, such as --set {missing[0]}=...")
+    for name, known in (("asm_masking", ("variable", "fixed")), ("asm_precision", ("float32", "bfloat16"))):
+        for value in space.get(name, ()):
+            if value not in known:
+                raise unknown_name(name, value, known)
+
+
+def points(space: Space, one_at_a_time: tuple[str, ...] = ()) -> Iterator[Point]:
+    """Every point of ``space``, each once, without the parameters that its method has no use for.
+
+    Args:
+        space: what varies.
+        one_at_a_time: sizes of which at most one at a time differs from the preset's.
+    """
+    together = [
+        name for name in (*NEEDED, *(name for name in space if name not in NEEDED)) if name not in one_at_a_time
+    ]
+    seen = set()
+    for values in product(*(space[name] for name in together)):
+        base = dict(zip(together, values, strict=True))
+        for sizes in _around(get_preset(base["preset"]).asm.to_dict(), space, one_at_a_time):
+            point = {name: value for name, value in (base | sizes).items() if _concerns(name, base)}
+            key = str(sorted(point.items()))
+            if key not in seen:
+                seen.add(key)
+                yield point
+
+
+def _around(usual: Mapping[str, Any], space: Space, names: tuple[str, ...]) -> Iterator[Point]:
+    """The preset's sizes, then those that differ from them in one."""
+    center = {name: usual[name] for name in names if name in space}
+    yield center
+    for name in center:
+        for value in space[name]:
+            if value != center[name]:
+                yield {**center, name: value}
+
+
+def _concerns(name: str, point: Point) -> bool:
+    """Whether a parameter changes anything for a point's method and objective."""
+    method = get_method(point["algorithm"])
+    if name in PRETRAINING:
+        return method.uses_asm
+    if name in SIZES:
+        return method.uses_asm or method.name == "saint"
+    if name in ("feature_dtype", "feature_memory_gib"):
+        return method.name == "spin-cached"
+    if any(name in _settings_of(objective) for objective in OBJECTIVES):
+        return name in _settings_of(point["objective"])
+    return True
+
+
+def _settings_of(objective: str) -> set[str]:
+    """Settings that an objective does not share with all others."""
+    own, shared = fields(get_objective(objective).settings_class), fields(ObjectiveSettings)
+    return {field.name for field in own} - {field.name for field in shared}

@@ -1,0 +1,1 @@
+"""Plans at work on Ray: pretraining, Tune's trials, progress, estimates."""

@@ -1,0 +1,79 @@
+"""What a plan will take, by what trials and pretrainings of the same kind took in the same storage before."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from spin_rl.algorithms.asm.checkpoints import asm_identity
+from spin_rl.platform.asm_store.store import ASMStore, asm_root
+from spin_rl.platform.common.json_files import read_json
+from spin_rl.sweeps.planning.plan import SweepPlan
+from spin_rl.sweeps.running.pretrain import open_by_path
+from spin_rl.sweeps.running.progress import kind_of
+
+
+class Estimate(NamedTuple):
+    """Seconds of one trial after the other; None where nothing like it was ever timed here."""
+
+    trials: float | None
+    pretrainings: float | None
+
+
+def estimate(plan: SweepPlan, coming: Iterable[Mapping[str, Any]], storage: Path) -> Estimate:
+    """What ``coming`` of the plan's trials and its missing pretrainings will take.
+
+    Trials of a kind that was never timed are taken to be as quick as the mean of the others.
+    """
+    rates = _rates(storage)
+    wanted = [(kind_of(trial), int(trial["updates"])) for trial in coming]
+    known = [rates[kind] for kind, _ in wanted if kind in rates]
+    usual = sum(known) / len(known) if known else None
+    trials = None if usual is None else sum(updates * rates.get(kind, usual) for kind, updates in wanted)
+    return Estimate(0.0 if not wanted else trials, _pretraining(plan, ASMStore(asm_root(storage))))
+
+
+def _rates(storage: Path) -> dict[str, float]:
+    """Seconds of an update of each kind of trial, evaluations and starts included."""
+    found: dict[str, list[float]] = {}
+    for path in storage.glob("*/trials/*/trial.json"):
+        record = read_json(path)
+        params = record.get("params", {})
+        if record["state"] == "finished" and record.get("starts") == 1:
+            try:
+                seconds = (record["ended"] - record["started"]) / params["updates"]
+                found.setdefault(kind_of(params), []).append(seconds)
+            except (KeyError, TypeError, ZeroDivisionError):
+                continue
+    return {kind: median(values) for kind, values in found.items()}
+
+
+def _pretraining(plan: SweepPlan, store: ASMStore) -> float | None:
+    """Seconds of the steps that are missing, at the pace of stored models of the same sizes on the same task."""
+    total = 0.0
+    for item in plan.pretrainings:
+        dataset = open_by_path(item.dataset)
+        identity = asm_identity(dataset, item.config)
+        stored = store.checkpoints(store.folder(dataset.meta.key, identity))
+        missing = max(item.steps) - max((step for step in stored if step <= max(item.steps)), default=0)
+        if missing == 0:
+            continue
+        paces = [
+            checkpoint.pretrain_seconds / checkpoint.step
+            for checkpoint in store.all()
+            if checkpoint.step and checkpoint.task == dataset.meta.task and _alike(store.identity(checkpoint), identity)
+        ]
+        if not paces:
+            return None
+        total += missing * median(paces)
+    return total
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two models differ in dataset and seed at most."""
+    plain = [
+        json.dumps({name: value for name, value in identity.items() if name not in ("dataset", "seed")}, sort_keys=True)
+        for identity in (one, other)
+    ]
+    return plain[0] == plain[1]

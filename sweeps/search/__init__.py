@@ -1,0 +1,1 @@
+"""Optuna's searches over a sweep's space, their studies and their scheduler."""
