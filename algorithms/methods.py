@@ -1,10 +1,15 @@
-"""The methods that are compared: each a policy over the same critics, and the sizes that a preset gives them."""
+"""The methods that are compared: each an entry that says how its policy is built and how it is listed and drawn.
+
+A method without a policy network (value decomposition) has no ``build``: its objective acts by itself. RLlib classes,
+settings, help and reports are made from these entries, so a new method is its own file and one entry here.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from spin_rl.algorithms.asm.masking import Masking
-from spin_rl.algorithms.asm.model import ASMSizes
+from spin_rl.algorithms.asm.model import TRUNK_SIZES
+from spin_rl.algorithms.objectives import OBJECTIVES
 from spin_rl.algorithms.policies import (
     AutoregressivePolicy,
     CachedPolicy,
@@ -13,67 +18,70 @@ from spin_rl.algorithms.policies import (
     Policy,
     SlotPolicy,
 )
-from spin_rl.errors import unknown_name
+from spin_rl.algorithms.presets import PRESETS, Preset, get_preset
+from spin_rl.errors import UserError, unknown_name
+
+__all__ = ["METHODS", "METHOD_SETTINGS", "PRESETS", "Look", "Method", "Preset", "get_method", "get_preset"]
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Sizes of every network, and the settings that go with them."""
+class Look(NamedTuple):
+    """How a method is drawn; ``line`` and ``marker`` as Matplotlib takes them."""
 
-    asm: ASMSizes = field(default_factory=ASMSizes)
-    masking: Masking = field(default_factory=Masking)  # of pretraining, where nothing else is asked for
-    asm_precision: str = "float32"  # of pretraining too
-    policy_width: int = 256
-    policy_dropout: float | None = None  # the objective's own: 0.1 with IQL and AWAC, 0 with BCQ
-    lstm_width: int = 256
-    lstm_state_width: int = 128
-    lstm_token_width: int = 32
-    critic_width: int = 256
-    trunk_dropout: bool = True  # of SPIN and finetune; the other methods' dropout is under ``asm``
-    trunk_learning_rate: float = 3e-5  # of finetune: a tenth of the rest's
-    student_width: int = 512
-    distill_steps: int = 20_000
+    color: str
+    line: str | tuple[float, tuple[float, ...]]
+    marker: str
 
 
-PRESETS: Mapping[str, Preset] = {
-    # the published setting, dropout in the frozen trunk included
-    "paper": Preset(),
-    # what a two-core machine trains in minutes; critics and the factored policy stay as they are
-    "small": Preset(
-        asm=ASMSizes(width=64, layers=2),
-        masking=Masking(variable=True),
-        asm_precision="bfloat16",
-        lstm_width=64,
-        lstm_state_width=64,
-        lstm_token_width=16,
-        trunk_dropout=False,
-        student_width=256,
-        distill_steps=3000,
-    ),
-    # for tests: seconds
-    "tiny": Preset(
-        asm=ASMSizes(width=16, heads=2, layers=1, head_width=16),
-        masking=Masking(variable=True),
-        asm_precision="bfloat16",
-        policy_width=16,
-        lstm_width=16,
-        lstm_state_width=16,
-        lstm_token_width=4,
-        critic_width=16,
-        student_width=16,
-        distill_steps=50,
-    ),
-}
+POLICY_OBJECTIVES = tuple(OBJECTIVES)
+"""The objectives that train a policy, which any policy can be trained with."""
+
+ASM_SIZES = (*TRUNK_SIZES, "head_width")
+"""The sizes (fields of ``Preset.asm``) of the policies that are built like an action structure model."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A policy that is trained offline; ``uses_asm`` where it starts from a pretrained action structure model."""
+    """One method.
+
+    Attributes:
+        name: what users type: the ``algorithm`` of a trial.
+        label: what tables and legends show.
+        class_name: what the RLlib classes are called: ``SPIN`` and ``SPINConfig``.
+        description: one sentence, for help texts and docstrings.
+        build: makes the policy from (observation size, nvec, preset); None for a method without a policy network.
+        objectives: names of the objectives it can be trained with; the first is the default.
+        pretrained: the kind of model it starts from: ``asm`` or None.
+        look: how it is drawn.
+        settings: settings that only this method and others that list them have.
+        sizes: sizes of the action structure model that its networks have too.
+        constant_features: whether its policy reads features that do not change in training, so that a trunk's dropout
+            cannot be a part of them.
+    """
 
     name: str
     label: str
-    build: Callable[[int, Sequence[int], Preset], Policy]
-    uses_asm: bool = False
+    class_name: str
+    description: str
+    build: Callable[[int, Sequence[int], Preset], Policy] | None
+    look: Look
+    objectives: tuple[str, ...] = POLICY_OBJECTIVES
+    pretrained: str | None = None
+    settings: frozenset[str] = frozenset()
+    sizes: tuple[str, ...] = ()
+    constant_features: bool = False
+
+    @property
+    def uses_asm(self) -> bool:
+        """Whether it starts from a pretrained action structure model."""
+        return self.pretrained == "asm"
+
+    def check_objective(self, objective: str) -> None:
+        """UserError where it cannot be trained with ``objective``."""
+        if objective not in self.objectives:
+            raise UserError(
+                f"{self.name} is trained with {' or '.join(self.objectives)}, not with {objective}: "
+                "change the objective or the algorithm."
+            )
 
 
 def _factored(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
@@ -103,18 +111,84 @@ def _distilled(observation_size: int, nvec: Sequence[int], preset: Preset) -> Po
     return DistilledPolicy(observation_size, nvec, preset.asm, preset.student_width)
 
 
+# In the order in which tables and legends list them. The colours are Okabe and Ito's, without the yellow, which paper
+# does not show.
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("spin", "SPIN", _slots, uses_asm=True),
-        Method("spin-cached", "SPIN-Cached", _cached, uses_asm=True),
-        Method("spin-distill", "SPIN-Distill", _distilled, uses_asm=True),
-        Method("finetune", "SPIN (finetuned)", _finetuned, uses_asm=True),
-        Method("saint", "SAINT", _slots),
-        Method("factored", "Factored", _factored),
-        Method("autoregressive", "Autoregressive", _autoregressive),
+        Method(
+            "spin",
+            "SPIN",
+            "SPIN",
+            "SPIN (arXiv 2601.04441): light heads and queries on a frozen, pretrained action structure model.",
+            _slots,
+            Look("#0072B2", "-", "o"),
+            pretrained="asm",
+            sizes=ASM_SIZES,
+        ),
+        Method(
+            "spin-distill",
+            "SPIN-Distill",
+            "SPINDistill",
+            "SPIN with a student without attention in place of the trunk.",
+            _distilled,
+            Look("#56B4E9", (0, (8, 2)), "v"),
+            pretrained="asm",
+            sizes=ASM_SIZES,
+            constant_features=True,
+        ),
+        Method(
+            "spin-cached",
+            "SPIN-Cached",
+            "SPINCached",
+            "SPIN on features that are computed once for the whole dataset.",
+            _cached,
+            Look("#CC79A7", (0, (3, 1)), "P"),
+            pretrained="asm",
+            settings=frozenset({"feature_dtype", "feature_memory_gib"}),
+            sizes=ASM_SIZES,
+            constant_features=True,
+        ),
+        Method(
+            "finetune",
+            "SPIN (finetuned)",
+            "Finetune",
+            "SPIN whose state encoder and trunk train too, at a learning rate of their own.",
+            _finetuned,
+            Look("#E69F00", (0, (2, 1)), "X"),
+            pretrained="asm",
+            sizes=ASM_SIZES,
+        ),
+        Method(
+            "saint",
+            "SAINT",
+            "Saint",
+            "SAINT (arXiv 2505.12109): SPIN's network, trained from scratch.",
+            _slots,
+            Look("#D55E00", (0, (5, 1.5)), "s"),
+            sizes=ASM_SIZES,
+        ),
+        Method(
+            "factored",
+            "Factored",
+            "Factored",
+            "The factored baseline: an MLP with independent heads.",
+            _factored,
+            Look("#444444", (0, (1.2, 1.2)), "^"),
+        ),
+        Method(
+            "autoregressive",
+            "Autoregressive",
+            "Autoregressive",
+            "The autoregressive baseline: an LSTM over sub-actions.",
+            _autoregressive,
+            Look("#009E73", (0, (5, 1.5, 1.2, 1.5)), "D"),
+        ),
     )
 }
+
+METHOD_SETTINGS = frozenset(name for method in METHODS.values() for name in method.settings)
+"""Settings that only some methods have."""
 
 
 def get_method(name: str) -> Method:
@@ -122,10 +196,3 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise unknown_name("algorithm", name, METHODS)
     return METHODS[name]
-
-
-def get_preset(name: str, **changes: object) -> Preset:
-    """The preset called ``name``, with some of its fields changed."""
-    if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS)
-    return replace(PRESETS[name], **changes)  # type: ignore[arg-type]

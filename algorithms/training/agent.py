@@ -196,7 +196,9 @@ def build_objective(spec: AgentSpec) -> Objective:
     if preset.policy_dropout is None:
         preset = replace(preset, policy_dropout=objective.policy_dropout)
     torch.manual_seed(spec.seed)
-    policy = get_method(spec.algorithm).build(spec.observation_size, spec.nvec, preset)
+    build = get_method(spec.algorithm).build
+    assert build is not None
+    policy = build(spec.observation_size, spec.nvec, preset)
     return objective(policy, spec.observation_size, spec.objective)
 
 

@@ -1,0 +1,65 @@
+"""Sizes of every network, and the settings that go with them, by name: paper, small and tiny."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from spin_rl.algorithms.asm.masking import Masking
+from spin_rl.algorithms.asm.model import ASMSizes
+from spin_rl.errors import unknown_name
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of every network, and the settings that go with them."""
+
+    asm: ASMSizes = field(default_factory=ASMSizes)
+    masking: Masking = field(default_factory=Masking)  # of pretraining, where nothing else is asked for
+    asm_precision: str = "float32"  # of pretraining too
+    policy_width: int = 256
+    policy_dropout: float | None = None  # the objective's own: 0.1 with IQL and AWAC, 0 with BCQ
+    lstm_width: int = 256
+    lstm_state_width: int = 128
+    lstm_token_width: int = 32
+    critic_width: int = 256
+    trunk_dropout: bool = True  # of SPIN and finetune; the other methods' dropout is under ``asm``
+    trunk_learning_rate: float = 3e-5  # of finetune: a tenth of the rest's
+    student_width: int = 512
+    distill_steps: int = 20_000
+
+
+PRESETS: Mapping[str, Preset] = {
+    # the published setting, dropout in the frozen trunk included
+    "paper": Preset(),
+    # what a two-core machine trains in minutes; critics and the factored policy stay as they are
+    "small": Preset(
+        asm=ASMSizes(width=64, layers=2),
+        masking=Masking(variable=True),
+        asm_precision="bfloat16",
+        lstm_width=64,
+        lstm_state_width=64,
+        lstm_token_width=16,
+        trunk_dropout=False,
+        student_width=256,
+        distill_steps=3000,
+    ),
+    # for tests: seconds
+    "tiny": Preset(
+        asm=ASMSizes(width=16, heads=2, layers=1, head_width=16),
+        masking=Masking(variable=True),
+        asm_precision="bfloat16",
+        policy_width=16,
+        lstm_width=16,
+        lstm_state_width=16,
+        lstm_token_width=4,
+        critic_width=16,
+        student_width=16,
+        distill_steps=50,
+    ),
+}
+
+
+def get_preset(name: str, **changes: object) -> Preset:
+    """The preset called ``name``, with some of its fields changed."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return replace(PRESETS[name], **changes)  # type: ignore[arg-type]
