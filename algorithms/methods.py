@@ -10,18 +10,14 @@ from typing import NamedTuple
 
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
 from spin_rl.algorithms.objectives import OBJECTIVES
-from spin_rl.algorithms.policies import (
-    AutoregressivePolicy,
-    CachedPolicy,
-    DistilledPolicy,
-    FactoredPolicy,
-    Policy,
-    SlotPolicy,
-)
-from spin_rl.algorithms.presets import PRESETS, Preset, get_preset
+from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.policies.autoregressive import AutoregressivePolicy
+from spin_rl.algorithms.policies.cached import CachedPolicy
+from spin_rl.algorithms.policies.distilled import DistilledPolicy
+from spin_rl.algorithms.policies.factored import FactoredPolicy
+from spin_rl.algorithms.policies.slots import SlotPolicy
+from spin_rl.algorithms.presets import Preset
 from spin_rl.errors import UserError, unknown_name
-
-__all__ = ["METHODS", "METHOD_SETTINGS", "PRESETS", "Look", "Method", "Preset", "get_method", "get_preset"]
 
 
 class Look(NamedTuple):
@@ -32,7 +28,7 @@ class Look(NamedTuple):
     marker: str
 
 
-POLICY_OBJECTIVES = tuple(OBJECTIVES)
+POLICY_OBJECTIVES = tuple(name for name, objective in OBJECTIVES.items() if objective.needs_policy)
 """The objectives that train a policy, which any policy can be trained with."""
 
 ASM_SIZES = (*TRUNK_SIZES, "head_width")
@@ -84,33 +80,6 @@ class Method:
             )
 
 
-def _factored(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
-    dropout = 0.1 if preset.policy_dropout is None else preset.policy_dropout
-    return FactoredPolicy(observation_size, nvec, preset.policy_width, dropout)
-
-
-def _autoregressive(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
-    return AutoregressivePolicy(
-        observation_size, nvec, preset.lstm_width, preset.lstm_state_width, preset.lstm_token_width
-    )
-
-
-def _slots(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
-    return SlotPolicy(observation_size, nvec, preset.asm)
-
-
-def _finetuned(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
-    return SlotPolicy(observation_size, nvec, preset.asm, preset.trunk_learning_rate)
-
-
-def _cached(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
-    return CachedPolicy(observation_size, nvec, preset.asm)
-
-
-def _distilled(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
-    return DistilledPolicy(observation_size, nvec, preset.asm, preset.student_width)
-
-
 # In the order in which tables and legends list them. The colours are Okabe and Ito's, without the yellow, which paper
 # does not show.
 METHODS: Mapping[str, Method] = {
@@ -121,7 +90,7 @@ METHODS: Mapping[str, Method] = {
             "SPIN",
             "SPIN",
             "SPIN (arXiv 2601.04441): light heads and queries on a frozen, pretrained action structure model.",
-            _slots,
+            SlotPolicy.from_preset,
             Look("#0072B2", "-", "o"),
             pretrained="asm",
             sizes=ASM_SIZES,
@@ -131,7 +100,7 @@ METHODS: Mapping[str, Method] = {
             "SPIN-Distill",
             "SPINDistill",
             "SPIN with a student without attention in place of the trunk.",
-            _distilled,
+            DistilledPolicy.from_preset,
             Look("#56B4E9", (0, (8, 2)), "v"),
             pretrained="asm",
             sizes=ASM_SIZES,
@@ -142,7 +111,7 @@ METHODS: Mapping[str, Method] = {
             "SPIN-Cached",
             "SPINCached",
             "SPIN on features that are computed once for the whole dataset.",
-            _cached,
+            CachedPolicy.from_preset,
             Look("#CC79A7", (0, (3, 1)), "P"),
             pretrained="asm",
             settings=frozenset({"feature_dtype", "feature_memory_gib"}),
@@ -154,7 +123,7 @@ METHODS: Mapping[str, Method] = {
             "SPIN (finetuned)",
             "Finetune",
             "SPIN whose state encoder and trunk train too, at a learning rate of their own.",
-            _finetuned,
+            SlotPolicy.finetuned_from_preset,
             Look("#E69F00", (0, (2, 1)), "X"),
             pretrained="asm",
             sizes=ASM_SIZES,
@@ -164,7 +133,7 @@ METHODS: Mapping[str, Method] = {
             "SAINT",
             "Saint",
             "SAINT (arXiv 2505.12109): SPIN's network, trained from scratch.",
-            _slots,
+            SlotPolicy.from_preset,
             Look("#D55E00", (0, (5, 1.5)), "s"),
             sizes=ASM_SIZES,
         ),
@@ -173,7 +142,7 @@ METHODS: Mapping[str, Method] = {
             "Factored",
             "Factored",
             "The factored baseline: an MLP with independent heads.",
-            _factored,
+            FactoredPolicy.from_preset,
             Look("#444444", (0, (1.2, 1.2)), "^"),
         ),
         Method(
@@ -181,7 +150,7 @@ METHODS: Mapping[str, Method] = {
             "Autoregressive",
             "Autoregressive",
             "The autoregressive baseline: an LSTM over sub-actions.",
-            _autoregressive,
+            AutoregressivePolicy.from_preset,
             Look("#009E73", (0, (5, 1.5, 1.2, 1.5)), "D"),
         ),
     )

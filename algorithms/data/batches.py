@@ -1,5 +1,8 @@
 """Transitions that lie on the learner's device, and minibatches drawn from them."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -18,27 +21,11 @@ class Batch(NamedTuple):
     reward: Tensor  # (B,) float32
     terminated: Tensor  # (B,) float32, 1 where the problem ended (never where only the time did)
     next_observation: Tensor  # (B, S) float32
-    rows: Tensor | None = None  # (B,) int64, where they lie in the dataset
-    table: FeatureTable | None = None
-
-    @property
-    def features(self) -> Tensor:
-        """What the policy reads of the state: the observation, or its row of the table where there is one."""
-        if self.table is None:
-            return self.observation
-        assert self.rows is not None
-        return self.table.at(self.rows)
-
-    @property
-    def next_features(self) -> Tensor:
-        """What the policy reads of the next state."""
-        if self.table is None:
-            return self.next_observation
-        assert self.rows is not None
-        return self.table.at(self.rows + 1)
+    rows: Tensor | None = None  # (B,) int64, of the observations in the dataset; those of the next ones follow
+    table: FeatureTable | None = None  # features of all rows, where the policy reads stored ones
 
     def at(self, index: int) -> "Batch":
-        """Minibatch ``index`` of K. Features, which are large, are gathered when they are read."""
+        """Minibatch ``index`` of K."""
         rows = None if self.rows is None else self.rows[index]
         observation, action, reward, terminated, next_observation = (array[index] for array in self[:5])
         return Batch(observation, action, reward, terminated, next_observation, rows, self.table)
@@ -96,18 +83,12 @@ def _take(array: Tensor, indices: Tensor) -> Tensor:
     return array.index_select(0, indices.flatten()).unflatten(0, indices.shape)
 
 
-class _read_only_arrays_allowed:  # noqa: N801
+@contextmanager
+def _read_only_arrays_allowed() -> Iterator[None]:
     """Silence torch's warning that a memory-mapped array cannot be written to: we only read."""
-
-    def __enter__(self) -> None:
-        import warnings
-
-        self._catch = warnings.catch_warnings()
-        self._catch.__enter__()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-
-    def __exit__(self, *exception: object) -> None:
-        self._catch.__exit__(None, None, None)
+        yield
 
 
 def draw_indices(

@@ -1,20 +1,18 @@
 """Features of every state of a dataset, computed once: in memory, or in a memory-mapped file that is kept."""
 
-import hashlib
 import json
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import psutil
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import Tensor
 
 from spin_rl.errors import UserError, unknown_name
 
@@ -42,18 +40,8 @@ class FeatureStorage:
             raise unknown_name("feature dtype", self.dtype, DTYPES)
 
 
-class FeatureExtractor(Protocol):
-    """What features are computed with: a policy whose part that reads the state does not train."""
-
-    training: bool
-
-    def features(self, observation: Tensor) -> Tensor: ...
-
-    def train(self, mode: bool = True) -> object: ...
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
+Extract = Callable[[Tensor], Tensor]
+"""Features (B, ...) of observations (B, S); a function of its argument alone."""
 
 
 class FeatureTable:
@@ -78,30 +66,31 @@ class FeatureTable:
 
 
 def make_table(
-    policy: FeatureExtractor, observations: Tensor, digest: str, storage: FeatureStorage, device: torch.device
+    extract: Extract, weights: str, observations: Tensor, digest: str, storage: FeatureStorage
 ) -> FeatureTable:
-    """Features of ``observations`` (rows, S), which ``policy`` gives without dropout.
+    """Features of ``observations`` (rows, S).
 
-    In memory, where they fit into the limit; else in a file that is named by the dataset and the weights, which a later
+    In memory, where they fit into the limit; else in a file named after the dataset and the weights, which a later
     training on the same model finds.
 
     Args:
-        policy: its features must not change from here on.
-        observations: every row of the dataset, on ``device``.
+        extract: computes the features, on the device of the observations.
+        weights: digest of the weights that it computes with.
+        observations: every row of the dataset.
         digest: the dataset's.
         storage: where to, and how precise.
-        device: of the policy.
 
     Raises:
         UserError: they fit neither into memory nor on the disk.
     """
-    shape = (len(observations), *policy.features(observations[:1]).shape[1:])
+    device = observations.device
+    shape = (len(observations), *extract(observations[:1]).shape[1:])
     size = int(np.prod(shape)) * DTYPES[storage.dtype].itemsize
     limit = _free_memory(device) / 2 if storage.memory_gib is None else storage.memory_gib * 2**30
     if size <= limit:
         started = time.perf_counter()
         features = torch.empty(shape, dtype=DTYPES[storage.dtype], device=device)
-        _compute(policy, observations, features)
+        _compute(extract, observations, features)
         return FeatureTable(features, device, time.perf_counter() - started)
     needs = (
         f"The features of all {len(observations):,} states need {_gib(size)}, more than the {_gib(limit)} of memory "
@@ -112,7 +101,7 @@ def make_table(
         )
     storage.folder.mkdir(parents=True, exist_ok=True)
     # results of another kind of device are rounded otherwise
-    path = storage.folder / f"{digest}-{_weights_key(policy)}-{storage.dtype}-{device.type}.bin"
+    path = storage.folder / f"{digest}-{weights}-{storage.dtype}-{device.type}.bin"
     with FileLock(f"{path}.lock"):
         if not path.exists():
             free = shutil.disk_usage(storage.folder).free
@@ -122,29 +111,26 @@ def make_table(
                     "feature_dtype='bfloat16' (half of it), raise feature_memory_gib, delete old files there or name "
                     "another folder with SPIN_RL_CACHE, or train spin."
                 )
-            _write(path, policy, observations, shape, storage.dtype)
+            _write(path, extract, observations, shape, storage.dtype)
     seconds = json.loads(_record(path).read_text())["seconds"]
     return FeatureTable(_map(path, shape, storage.dtype, "r"), device, seconds)
 
 
 @torch.no_grad()
-def _compute(policy: FeatureExtractor, observations: Tensor, features: Tensor) -> None:
+def _compute(extract: Extract, observations: Tensor, features: Tensor) -> None:
     """Fill ``features`` (rows, ...)."""
-    training = policy.training
-    policy.train(False)
     for start in range(0, len(observations), _BLOCK):
         block = slice(start, start + _BLOCK)
-        features[block] = policy.features(observations[block]).to(features)
-    policy.train(training)
+        features[block] = extract(observations[block]).to(features)
 
 
-def _write(path: Path, policy: FeatureExtractor, observations: Tensor, shape: tuple[int, ...], dtype: str) -> None:
+def _write(path: Path, extract: Extract, observations: Tensor, shape: tuple[int, ...], dtype: str) -> None:
     """Compute into a file beside ``path``, then put it there; to be called under its lock."""
     started = time.perf_counter()
     unfinished = path.with_suffix(".new")
     try:
         features = _map(unfinished, shape, dtype, "w+")
-        _compute(policy, observations, features)
+        _compute(extract, observations, features)
         del features
         _record(path).write_text(json.dumps({"shape": shape, "seconds": time.perf_counter() - started}))
         unfinished.replace(path)
@@ -167,16 +153,6 @@ def _map(path: Path, shape: tuple[int, ...], dtype: str, mode: str) -> Tensor:
 
 def _record(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def _weights_key(policy: FeatureExtractor) -> str:
-    """A name for everything in a policy that does not train, which is what its features are made from."""
-    trains = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
-    content = hashlib.blake2b(digest_size=8)
-    for name, value in policy.state_dict().items():
-        if name not in trains:
-            content.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    return content.hexdigest()
 
 
 def _free_memory(device: torch.device) -> float:

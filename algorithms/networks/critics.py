@@ -1,4 +1,7 @@
-"""Factored critics and the value network (SPEC.md section 4)."""
+"""Factored critics and the value network (SPEC.md section 4).
+
+Shapes: B states, S observation size, N sub-actions, C choices, E critics.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,6 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spin_rl.algorithms.networks.layers import BatchedLinear, mlp, precise
+from spin_rl.errors import unknown_name
+
+DECOMPOSITIONS = ("sum", "mean")
+"""How Q(s, a) is made of the Q_i(s, a_i) of the sub-actions."""
 
 
 class FactoredCritic(nn.Module):
@@ -15,9 +22,27 @@ class FactoredCritic(nn.Module):
     Observations (B, S) to values (E, B, N, C); entries of choices that do not exist have no meaning.
     """
 
-    def __init__(self, observation_size: int, nvec: Sequence[int], width: int = 256, members: int = 2) -> None:
+    def __init__(
+        self,
+        observation_size: int,
+        nvec: Sequence[int],
+        width: int = 256,
+        members: int = 2,
+        decomposition: str = "sum",
+    ) -> None:
+        """
+        Args:
+            observation_size: S.
+            nvec: choices of each sub-action.
+            width: of the two hidden layers.
+            members: E.
+            decomposition: ``sum`` or ``mean`` over the sub-actions.
+        """
         super().__init__()
+        if decomposition not in DECOMPOSITIONS:
+            raise unknown_name("decomposition", decomposition, DECOMPOSITIONS)
         self.nvec = tuple(nvec)
+        self.decomposition = decomposition
         sizes = (observation_size, width, width, len(self.nvec) * max(self.nvec))
         self.members = members
         self.layers = nn.ModuleList(BatchedLinear(members, inputs, outputs) for inputs, outputs in pairwise(sizes))
@@ -31,10 +56,15 @@ class FactoredCritic(nn.Module):
         return precise(values)
 
     def joint_value(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Q(s, a) = sum_i Q_i(s, a_i) of each member, (E, B), for joint actions (B, N)."""
-        values: Tensor = self(observation)
-        chosen = action.unsqueeze(-3).unsqueeze(-1).expand(*values.shape[:-1], 1)  # (B, N) -> (E, B, N, 1)
-        return values.gather(-1, chosen).sum((-2, -1))
+        """Q(s, a) of each member, (E, B), for joint actions (B, N)."""
+        q_EBNC: Tensor = self(observation)
+        chosen = action.unsqueeze(-3).unsqueeze(-1).expand(*q_EBNC.shape[:-1], 1)  # (B, N) -> (E, B, N, 1)
+        return self.combine(q_EBNC.gather(-1, chosen), (-2, -1))
+
+    def combine(self, terms: Tensor, dim: tuple[int, ...]) -> Tensor:
+        """Q(s, a) from its terms Q_i(s, a_i): their sum over ``dim``, or their mean over the N sub-actions."""
+        total = terms.sum(dim)
+        return total / len(self.nvec) if self.decomposition == "mean" else total
 
 
 class ValueNetwork(nn.Module):

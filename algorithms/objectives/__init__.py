@@ -3,12 +3,20 @@
 from collections.abc import Mapping
 
 from spin_rl.algorithms.objectives.awac import AWAC, AWACSettings
-from spin_rl.algorithms.objectives.base import Info, Objective, ObjectiveSettings
+from spin_rl.algorithms.objectives.base import Info, Objective, ObjectiveSettings, PolicyObjective
 from spin_rl.algorithms.objectives.bcq import BCQ, BCQSettings
 from spin_rl.algorithms.objectives.iql import IQL, IQLSettings
-from spin_rl.envs import unknown_name
+from spin_rl.errors import unknown_name
 
-OBJECTIVES: Mapping[str, type[Objective]] = {objective.settings_class.name: objective for objective in (IQL, AWAC, BCQ)}
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    objective.settings_class.name: objective
+    for objective in (
+        IQL,
+        AWAC,
+        BCQ,
+    )
+}
+"""Every objective by name; a new one is its own file and one entry here."""
 
 
 def get_objective(name: str) -> type[Objective]:
@@ -29,5 +37,6 @@ __all__ = [
     "Info",
     "Objective",
     "ObjectiveSettings",
+    "PolicyObjective",
     "get_objective",
 ]

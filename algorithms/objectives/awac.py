@@ -1,5 +1,9 @@
-"""Advantage-weighted actor-critic (Nair et al. 2020, arXiv 2006.09359) with a factored critic (SPEC.md section 4)."""
+"""Advantage-weighted actor-critic (Nair et al. 2020, arXiv 2006.09359) with a factored critic (SPEC.md section 4).
 
+Shapes: B states, E critics.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,18 +11,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from spin_rl.algorithms.data.batches import Batch
-from spin_rl.algorithms.networks.critics import FactoredCritic, ValueNetwork
+from spin_rl.algorithms.networks.critics import ValueNetwork
 from spin_rl.algorithms.networks.freezing import trainable
-from spin_rl.algorithms.objectives.base import (
-    Info,
-    Objective,
-    ObjectiveSettings,
-    Target,
-    critic_loss,
-    draw_actions,
-    noiseless,
-)
-from spin_rl.algorithms.policies import FactorisedPolicy, Policy
+from spin_rl.algorithms.objectives.base import Info, ObjectiveSettings, PolicyObjective, Target, noiseless
+from spin_rl.algorithms.policies import Policy
 from spin_rl.errors import UserError
 
 
@@ -30,7 +26,7 @@ class AWACSettings(ObjectiveSettings):
 
     temperature: float = 0.3
     weight_cap: float = 100.0
-    value_samples: int = 4  # K joint actions of a policy that does not factorise
+    value_samples: int = 4  # K joint actions of a policy whose expected value is not exact
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,7 +36,7 @@ class AWACSettings(ObjectiveSettings):
             )
 
 
-class AWAC(Objective):
+class AWAC(PolicyObjective):
     """Critic ensemble, value network and policy, and the update of all three.
 
     Where the descriptions leave a choice: the expected value is that of the policy as it acts (without dropout).
@@ -48,9 +44,13 @@ class AWAC(Objective):
 
     settings_class = AWACSettings
     settings: AWACSettings
+    weighs_actions = True
 
-    def __init__(self, policy: Policy, observation_size: int, settings: AWACSettings) -> None:
-        super().__init__(policy, observation_size, settings)
+    def __init__(
+        self, policy: Policy | None, observation_size: int, nvec: Sequence[int], settings: AWACSettings
+    ) -> None:
+        super().__init__(policy, observation_size, nvec, settings)
+        self.critic, self.target_critic = self.new_critic(), self.new_critic()
         self.value = ValueNetwork(observation_size, settings.critic_width)
         self.target_value = ValueNetwork(observation_size, settings.critic_width)
         self._target = Target(self.critic, self.target_critic, settings.target_rate)
@@ -66,54 +66,31 @@ class AWAC(Objective):
     def update(self, batch: Batch) -> Info:
         """One update, in SPEC.md's order: critic, actor with the critic just updated, V with that actor, targets."""
         settings = self.settings
-        features = batch.features
         with self.autocast():
             with torch.no_grad():
-                next_v = self.target_value(batch.next_observation)
-            q = self.critic.joint_value(batch.observation, batch.action)
-        q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, next_v, settings.gamma)
+                next_v_B = self.target_value(batch.next_observation)
+            q_EB = self.critic.joint_value(batch.observation, batch.action)
+        q_loss, q_info = self.critic_loss(q_EB, batch, next_v_B)
         self.optimizers["critic"](q_loss)
 
         with self.autocast():
-            v = self.value(batch.observation)
+            v_B = self.value(batch.observation)
             with torch.no_grad():
-                advantage = self.critic.joint_value(batch.observation, batch.action).amin(-2) - v
-            log_prob = self.policy.log_probs(features, batch.action).sum(-1)
-        pi_loss, pi_info = actor_loss(log_prob, advantage, settings.temperature, settings.weight_cap)
+                advantage_B = self.critic.joint_value(batch.observation, batch.action).amin(-2) - v_B
+            features = self.features(batch)
+            log_prob_B = self.policy.log_probs(features, batch.action).sum(-1)
+        pi_loss, pi_info = actor_loss(log_prob_B, advantage_B, settings.temperature, settings.weight_cap)
         self.optimizers["actor"](pi_loss)
 
         with noiseless(self.policy), self.autocast():
-            expected_q = expected_value(
-                self.policy, self.target_critic, features, batch.observation, settings.value_samples
-            )
-        v_loss, v_info = value_loss(expected_q.amin(-2), v)
+            uniforms = self.draw_values(features, settings.value_samples)
+            expected_q_EB = self.policy.expected_value(self.target_critic, batch.observation, features, uniforms)
+        v_loss, v_info = value_loss(expected_q_EB.amin(-2), v_B)
         self.optimizers["value"](v_loss)
 
         self._target.update()
         self._value_target.update()
         return v_info | q_info | pi_info
-
-
-def expected_value(
-    policy: Policy, critic: FactoredCritic, features: Tensor, observation: Tensor, samples: int
-) -> Tensor:
-    """E over a ~ pi of Q(s, a), (E, B), the policy's value of AWAC (arXiv 2006.09359).
-
-    Exact where the policy factorises: sum_i sum_c pi_i(c | s) Q_i(s, c). The mean of ``samples`` draws otherwise.
-
-    Args:
-        policy: pi.
-        critic: Q.
-        features: what the policy reads of the states.
-        observation: (B, S), what the critic reads of them.
-        samples: K.
-    """
-    values = critic(observation)  # (E, B, N, C)
-    if isinstance(policy, FactorisedPolicy):
-        probabilities: Tensor = policy.probabilities(features)
-        return (probabilities.unsqueeze(-4) * values).sum((-2, -1))
-    chosen = draw_actions(policy, features, samples).transpose(1, 2)  # (B, K, N) -> (B, N, K)
-    return values.gather(-1, chosen.expand(len(values), *chosen.shape)).sum(2).mean(-1)
 
 
 def value_loss(expected_q: Tensor, v: Tensor) -> tuple[Tensor, Info]:

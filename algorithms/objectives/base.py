@@ -1,18 +1,24 @@
-"""What objectives share: settings, optimiser steps, target networks, acting, and the loss of the critics."""
+"""What objectives share: settings, optimiser steps, target networks, acting, and the loss of the critics.
 
-from collections.abc import Iterable, Iterator
+Shapes: B states, N sub-actions, E critics.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from spin_rl.algorithms.data.batches import Batch
+from spin_rl.algorithms.asm.model import ActionStructureModel
+from spin_rl.algorithms.data.batches import Batch, DeviceTransitions
+from spin_rl.algorithms.data.features import FeatureStorage
 from spin_rl.algorithms.networks.critics import FactoredCritic
 from spin_rl.algorithms.networks.precision import autocast, check_precision
 from spin_rl.algorithms.objectives.gradient_step import DECAYS, GradientStep
-from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.policies.base import Policy, Preparation
 from spin_rl.errors import UserError, unknown_name
 
 Info = dict[str, Tensor]
@@ -25,9 +31,9 @@ class ObjectiveSettings:
 
     Attributes:
         learning_rate: of the first update.
-        lr_decay: how it falls to 0 over ``lr_decay_updates``: ``linear`` or ``cosine``; ``constant`` does not.
+        lr_decay: how it decays to 0 over ``lr_decay_updates``: ``linear``, ``cosine``, or not at all: ``constant``.
         gradient_clip: largest norm of all gradients of a network (policy, critics or value) together; None: no limit.
-        precision: of the networks' matrix products while they train: ``float32``, ``tf32`` (on a GPU) or ``bfloat16``.
+        precision: of the networks' matrix products in training: ``float32``, ``tf32`` (on a GPU) or ``bfloat16``.
     """
 
     name: ClassVar[str]
@@ -52,68 +58,180 @@ class ObjectiveSettings:
                 "does not say over how many updates: give their number, or lr_decay=constant."
             )
         if self.gradient_clip is not None and not self.gradient_clip > 0:
-            raise UserError(f"gradient_clip={self.gradient_clip} is not positive; null leaves gradients as they are.")
+            raise UserError(f"gradient_clip={self.gradient_clip} is not positive; null does not clip.")
 
     def rate_share(self, updates: int) -> float:
-        """Share of the learning rate that an update after ``updates`` others is made with."""
+        """Learning-rate multiplier of the update after the first ``updates``."""
         done = min(updates / self.lr_decay_updates, 1.0) if self.lr_decay_updates else 0.0
         return DECAYS[self.lr_decay](done)
 
 
 class Objective(nn.Module):
-    """A policy, a critic ensemble with its target, what else an objective trains, and the update of all of them.
+    """What is trained: networks, their losses, and how they act.
 
-    A subclass makes its further networks, ``make_optimizers`` and ``update``. All losses allow for a first dimension of
-    seeds that are trained at once (``spin_rl.algorithms.training.seeds``): dimensions are counted from the last.
+    A subclass makes its networks in ``__init__``, and implements ``make_optimizers``, ``update``, ``draws`` and
+    ``decide``; ``PolicyObjective`` does the last two for objectives that train a policy. Losses count dimensions from
+    the last where several seeds may be trained at once (``stackable``), which adds a first one.
     """
 
     settings_class: ClassVar[type[ObjectiveSettings]]
-    sampled: ClassVar[bool] = True  # whether evaluation samples actions, where nobody says
-    policy_dropout: ClassVar[float] = 0.1  # of the factored policy, where nobody says
+    needs_policy: ClassVar[bool] = False
+    """Whether it trains a policy, which a method builds; without one the method has none either."""
+    sampled: ClassVar[bool] = False
+    """Whether evaluation samples actions by default."""
+    policy_dropout: ClassVar[float] = 0.1
+    """Dropout of the factored policy by default."""
+    decomposition: ClassVar[str] = "sum"
+    """How the critics make Q(s, a) of the Q_i(s, a_i): ``sum`` or ``mean``."""
+    regression: ClassVar[str] = "squared"
+    """What the critics' temporal-difference errors cost: ``squared`` or ``huber``."""
 
-    def __init__(self, policy: Policy, observation_size: int, settings: ObjectiveSettings) -> None:
+    def __init__(
+        self, policy: Policy | None, observation_size: int, nvec: Sequence[int], settings: ObjectiveSettings
+    ) -> None:
         super().__init__()
+        self.observation_size = observation_size
+        self.nvec = tuple(nvec)
         self.settings = settings
         self.policy = policy
-        sizes = (observation_size, policy.nvec, settings.critic_width, settings.critics)
-        self.critic = FactoredCritic(*sizes)
-        self.target_critic = FactoredCritic(*sizes)
         self.optimizers: dict[str, GradientStep] = {}
 
+    def new_critic(self) -> FactoredCritic:
+        """A critic ensemble as settings and objective want it."""
+        return FactoredCritic(
+            self.observation_size, self.nvec, self.settings.critic_width, self.settings.critics, self.decomposition
+        )
+
+    @property
+    def stackable(self) -> bool:
+        """Whether several seeds can be trained as one network (``spin_rl.algorithms.training.seeds``)."""
+        return False
+
+    @property
+    def capturable(self) -> bool:
+        """Whether an update can be captured as a CUDA graph: kernels alone, the same ones every time."""
+        return False
+
+    @property
+    def prepares_once(self) -> bool:
+        """Whether ``prepare`` gives the same for every seed of one pretrained model."""
+        return False
+
+    def start_from(self, asm: ActionStructureModel) -> None:
+        """Copy what the method takes from a pretrained model, which fits its spaces and sizes."""
+        raise NotImplementedError(f"{type(self).__name__} starts from no pretrained model.")
+
+    def prepare(
+        self, data: DeviceTransitions, asm: ActionStructureModel | None, storage: FeatureStorage, seed: int
+    ) -> Preparation:
+        """Do what the method does once with its dataset before the first update; see ``Policy.prepare``.
+
+        Results that training and acting need later, such as a normalisation, belong into buffers: they are part of
+        checkpoints, and a restored objective is prepared again on the same data.
+        """
+        return Preparation()
+
     def make_optimizers(self) -> None:
-        """To be called once the modules lie on their device."""
+        """Fill ``optimizers``; called once the modules lie on their device."""
         raise NotImplementedError
 
     def gradient_step(self, *networks: Iterable[nn.Parameter]) -> GradientStep:
         """An optimiser of ``networks``, as the settings and the policy want it."""
-        settings = self.settings
         return GradientStep(
             *networks,
-            learning_rate=settings.learning_rate,
-            own_rates=self.policy.own_rates(),
-            clip=settings.gradient_clip,
+            learning_rate=self.settings.learning_rate,
+            own_rates=self.policy.own_rates() if self.policy else None,
+            clip=self.settings.gradient_clip,
         )
 
     def autocast(self) -> AbstractContextManager[object]:
-        """What the networks' forwards between two optimiser steps are made under, as the precision wants it."""
-        return autocast(self.settings.precision, next(self.critic.parameters()).device)
+        """The context of the forward passes between two optimiser steps, as the precision wants it."""
+        return autocast(self.settings.precision, next(self.parameters()).device)
 
     def update(self, batch: Batch) -> Info:
         """One update, in the order of SPEC.md section 4."""
         raise NotImplementedError
 
+    def critic_loss(self, q_EB: Tensor, batch: Batch, next_v_B: Tensor) -> tuple[Tensor, Info]:
+        """``critic_loss`` of Q(s, a) to the value of the next state, with the objective's regression."""
+        return critic_loss(
+            q_EB, batch.reward, batch.terminated, next_v_B, self.settings.gamma, REGRESSIONS[self.regression]
+        )
+
     def draws(self, *, sample: bool) -> int:
         """Uniform random numbers that ``decide`` needs for one observation."""
-        return self.policy.draws(sample=sample)
+        raise NotImplementedError
 
     def decide(self, observation: Tensor, uniforms: Tensor | None, *, sample: bool) -> Tensor:
-        """Joint actions (B, N) for observations (B, S): sampled from the policy, or the best that the objective knows.
+        """Joint actions (B, N) for observations (B, S).
 
         Args:
             observation: (B, S).
             uniforms: (B, draws) in [0, 1), float64; None where there are no draws.
-            sample: sample from the policy; greedy otherwise.
+            sample: sample the actions; otherwise choose the best that the objective knows.
         """
+        raise NotImplementedError
+
+
+class PolicyObjective(Objective):
+    """An objective that trains a policy, and acts by it unless it says otherwise."""
+
+    needs_policy = True
+    sampled = True
+    weighs_actions: ClassVar[bool] = False
+    """Whether updates need the policy's expected value or best action, and not only its log-probabilities."""
+    policy: Policy
+
+    def __init__(
+        self, policy: Policy | None, observation_size: int, nvec: Sequence[int], settings: ObjectiveSettings
+    ) -> None:
+        assert policy is not None
+        super().__init__(policy, observation_size, nvec, settings)
+
+    @property
+    def stackable(self) -> bool:
+        # joint actions are sampled for one network at a time
+        return self.policy.stackable and not (self.weighs_actions and self.policy.value_draws(1))
+
+    @property
+    def capturable(self) -> bool:
+        return self.policy.capturable
+
+    @property
+    def prepares_once(self) -> bool:
+        return self.policy.prepares_once
+
+    def start_from(self, asm: ActionStructureModel) -> None:
+        self.policy.start_from(asm)
+
+    def prepare(
+        self, data: DeviceTransitions, asm: ActionStructureModel | None, storage: FeatureStorage, seed: int
+    ) -> Preparation:
+        return self.policy.prepare(data, asm, storage, seed)
+
+    def features(self, batch: Batch) -> Tensor:
+        """What the policy reads of the states of a minibatch: stored features where there are any."""
+        if batch.table is None:
+            return self.policy.features(batch.observation)
+        assert batch.rows is not None
+        return batch.table.at(batch.rows)
+
+    def next_features(self, batch: Batch) -> Tensor:
+        """What the policy reads of the next states."""
+        if batch.table is None:
+            return self.policy.features(batch.next_observation)
+        assert batch.rows is not None
+        return batch.table.at(batch.rows + 1)
+
+    def draw_values(self, features: Tensor, samples: int) -> Tensor | None:
+        """Uniforms (B, draws) for the policy's expected value or best action, from torch's generator."""
+        draws = self.policy.value_draws(samples)
+        return torch.rand((len(features), draws), dtype=torch.float64, device=features.device) if draws else None
+
+    def draws(self, *, sample: bool) -> int:
+        return self.policy.draws(sample=sample)
+
+    def decide(self, observation: Tensor, uniforms: Tensor | None, *, sample: bool) -> Tensor:
         return self.policy.decide(observation, uniforms, sample=sample)
 
 
@@ -134,14 +252,28 @@ class Target:
         torch._foreach_lerp_(self._copy, self._online, self._rate)
 
 
-def critic_loss(q: Tensor, reward: Tensor, terminated: Tensor, next_v: Tensor, gamma: float) -> tuple[Tensor, Info]:
-    """MSE of each member's Q(s, a), (E, B), to r + gamma (1 - terminated) V(s'); summed over members.
+REGRESSIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "squared": torch.square,
+    "huber": lambda error: functional.huber_loss(error, torch.zeros_like(error), reduction="none"),
+}
+"""Losses of single errors."""
 
-    IQL (arXiv 2110.06169 eq. 6), AWAC and BCQ differ in the next state's value (B,).
+
+def critic_loss(
+    q_EB: Tensor,
+    reward: Tensor,
+    terminated: Tensor,
+    next_v_B: Tensor,
+    gamma: float,
+    regression: Callable[[Tensor], Tensor] = torch.square,
+) -> tuple[Tensor, Info]:
+    """Mean loss of each member's Q(s, a) - (r + gamma (1 - terminated) V(s')), summed over members.
+
+    IQL (arXiv 2110.06169 eq. 6), AWAC and BCQ differ in the next state's value.
     """
-    target = reward + gamma * (1.0 - terminated) * next_v
-    loss = (q - target.unsqueeze(-2)).square().mean(-1).sum(-1)
-    return loss, {"critic_loss": loss.detach(), "q": q.detach().mean((-2, -1))}
+    target_B = reward + gamma * (1.0 - terminated) * next_v_B
+    loss = regression(q_EB - target_B.unsqueeze(-2)).mean(-1).sum(-1)
+    return loss, {"critic_loss": loss.detach(), "q": q_EB.detach().mean((-2, -1))}
 
 
 @contextmanager
@@ -154,16 +286,3 @@ def noiseless(policy: Policy) -> Iterator[None]:
             yield
     finally:
         policy.train(training)
-
-
-def draw_actions(policy: Policy, features: Tensor, count: int) -> Tensor:
-    """``count`` joint actions (B, K, N) for each of B states, drawn from torch's generator."""
-    shape = (len(features), count, len(policy.nvec))
-    return sample_actions(policy, features, torch.rand(shape, dtype=torch.float64, device=features.device))
-
-
-def sample_actions(policy: Policy, features: Tensor, uniforms: Tensor) -> Tensor:
-    """Joint actions (B, K, N) for what the policy reads of B states, at the quantiles ``uniforms`` (B, K, N)."""
-    count = uniforms.shape[1]
-    actions = policy.act(features.repeat_interleave(count, 0), uniforms.flatten(0, 1))  # (B K, N)
-    return actions.unflatten(0, (-1, count))

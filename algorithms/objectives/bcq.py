@@ -1,28 +1,19 @@
 """Batch-constrained Q-learning (Fujimoto et al. 2019, arXiv 1812.02900; discrete: 1910.01708) with a factored critic.
 
 SPEC.md section 4. The policy clones the behaviour, and only says which choices are admissible; the critic chooses.
+Shapes: B states, N sub-actions, E critics.
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from spin_rl.algorithms.data.batches import Batch
 from spin_rl.algorithms.networks.freezing import trainable
-from spin_rl.algorithms.objectives.base import (
-    Info,
-    Objective,
-    ObjectiveSettings,
-    Target,
-    critic_loss,
-    draw_actions,
-    noiseless,
-    sample_actions,
-)
-from spin_rl.algorithms.policies import FactorisedPolicy, Policy
+from spin_rl.algorithms.objectives.base import Info, ObjectiveSettings, PolicyObjective, Target, noiseless
+from spin_rl.algorithms.policies import Policy
 from spin_rl.errors import UserError
 
 
@@ -33,7 +24,7 @@ class BCQSettings(ObjectiveSettings):
     name = "bcq"
 
     threshold: float = 0.3
-    candidates: int = 10  # K joint actions of a policy that does not factorise
+    candidates: int = 10  # K joint actions of a policy whose best action is not exact
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,7 +34,7 @@ class BCQSettings(ObjectiveSettings):
             )
 
 
-class BCQ(Objective):
+class BCQ(PolicyObjective):
     """Critic ensemble and policy, and the update of both.
 
     Where the descriptions leave a choice: the target critic both chooses and values the next joint action, what is
@@ -54,10 +45,14 @@ class BCQ(Objective):
     settings_class = BCQSettings
     settings: BCQSettings
     sampled = False
+    weighs_actions = True
     policy_dropout = 0.0
 
-    def __init__(self, policy: Policy, observation_size: int, settings: BCQSettings) -> None:
-        super().__init__(policy, observation_size, settings)
+    def __init__(
+        self, policy: Policy | None, observation_size: int, nvec: Sequence[int], settings: BCQSettings
+    ) -> None:
+        super().__init__(policy, observation_size, nvec, settings)
+        self.critic, self.target_critic = self.new_critic(), self.new_critic()
         self._target = Target(self.critic, self.target_critic, settings.target_rate)
 
     def make_optimizers(self) -> None:
@@ -70,71 +65,35 @@ class BCQ(Objective):
         """One update, in SPEC.md's order: actor, critic with what that actor admits, target."""
         settings = self.settings
         with self.autocast():
-            log_prob = self.policy.log_probs(batch.features, batch.action).sum(-1)
-        pi_loss, pi_info = actor_loss(log_prob)
+            log_prob_B = self.policy.log_probs(self.features(batch), batch.action).sum(-1)
+        pi_loss, pi_info = actor_loss(log_prob_B)
         self.optimizers["actor"](pi_loss)
 
         with noiseless(self.policy), self.autocast():
-            next_values = self.target_critic(batch.next_observation)
-            if isinstance(self.policy, FactorisedPolicy):
-                best = best_choices(next_values, self.policy.logits(batch.next_features), settings.threshold)
-            else:
-                best = best_candidate(next_values, draw_actions(self.policy, batch.next_features, settings.candidates))
+            features = self.next_features(batch)
+            uniforms = self.draw_values(features, settings.candidates)
+            best = self.policy.best_action(
+                self.target_critic, batch.next_observation, features, uniforms, settings.threshold
+            )
         with self.autocast():
-            q = self.critic.joint_value(batch.observation, batch.action)
-        q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, best.value.amin(-2), settings.gamma)
+            q_EB = self.critic.joint_value(batch.observation, batch.action)
+        q_loss, q_info = self.critic_loss(q_EB, batch, best.value.amin(-2))
         self.optimizers["critic"](q_loss)
 
         self._target.update()
         return q_info | pi_info
 
     def draws(self, *, sample: bool) -> int:
-        if sample or isinstance(self.policy, FactorisedPolicy):
-            return super().draws(sample=sample)
-        return self.settings.candidates * len(self.policy.nvec)
+        return super().draws(sample=True) if sample else self.policy.value_draws(self.settings.candidates)
 
     def decide(self, observation: Tensor, uniforms: Tensor | None, *, sample: bool) -> Tensor:
         """The best admissible joint actions by the member that values them least, or samples of the behaviour."""
         if sample:
-            return super().decide(observation, uniforms, sample=sample)
-        features, values = self.policy.features(observation), self.critic(observation)
-        if isinstance(self.policy, FactorisedPolicy):
-            best = best_choices(values, self.policy.logits(features), self.settings.threshold)
-        else:
-            assert uniforms is not None
-            shape = (self.settings.candidates, len(self.policy.nvec))
-            best = best_candidate(values, sample_actions(self.policy, features, uniforms.unflatten(-1, shape)))
+            return super().decide(observation, uniforms, sample=True)
+        features = self.policy.features(observation)
+        best = self.policy.best_action(self.critic, observation, features, uniforms, self.settings.threshold)
         member = best.value.argmin(0)  # (B,)
         return best.action[member, torch.arange(len(member), device=member.device)]
-
-
-class Best(NamedTuple):
-    """The best admissible joint actions by each member of the ensemble."""
-
-    value: Tensor  # (E, B)
-    action: Tensor  # (E, B, N)
-
-
-def best_choices(values: Tensor, logits: Tensor, threshold: float) -> Best:
-    """sum_i max over admissible c of Q_i(s, c): those with pi_i(c | s) >= threshold max pi_i, arXiv 1910.01708.
-
-    Args:
-        values: Q_i(s, c) by each member, (E, B, N, C).
-        logits: of a policy that factorises, (B, N, C).
-        threshold: in (0, 1].
-    """
-    excluded = logits < logits.amax(-1, keepdim=True) + math.log(threshold)
-    best = values.masked_fill(excluded.unsqueeze(-4), -torch.inf).max(-1)  # (E, B, N)
-    return Best(best.values.sum(-1), best.indices)
-
-
-def best_candidate(values: Tensor, candidates: Tensor) -> Best:
-    """max over K sampled joint actions (B, K, N) of sum_i Q_i(s, a_i), arXiv 1812.02900 without its perturbations."""
-    chosen = candidates.transpose(1, 2)  # (B, N, K)
-    best = values.gather(-1, chosen.expand(len(values), *chosen.shape)).sum(2).max(-1)  # (E, B, K) -> (E, B)
-    index = best.indices[..., None, None].expand(-1, -1, 1, candidates.shape[-1])  # (E, B, 1, N)
-    action = candidates.expand(len(values), *candidates.shape).gather(2, index).squeeze(2)
-    return Best(best.values, action)
 
 
 def actor_loss(log_prob: Tensor) -> tuple[Tensor, Info]:

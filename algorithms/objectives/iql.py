@@ -1,5 +1,9 @@
-"""Implicit Q-learning (Kostrikov et al. 2021, arXiv 2110.06169) with a factored critic (SPEC.md section 4)."""
+"""Implicit Q-learning (Kostrikov et al. 2021, arXiv 2110.06169) with a factored critic (SPEC.md section 4).
 
+Shapes: B states, E critics.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +12,7 @@ from torch import Tensor
 from spin_rl.algorithms.data.batches import Batch
 from spin_rl.algorithms.networks.critics import ValueNetwork
 from spin_rl.algorithms.networks.freezing import trainable
-from spin_rl.algorithms.objectives.base import Info, Objective, ObjectiveSettings, Target, critic_loss
+from spin_rl.algorithms.objectives.base import Info, ObjectiveSettings, PolicyObjective, Target
 from spin_rl.algorithms.policies import Policy
 from spin_rl.errors import UserError
 
@@ -29,14 +33,17 @@ class IQLSettings(ObjectiveSettings):
             raise UserError(f"expectile={self.expectile} does not lie between 0 and 1.")
 
 
-class IQL(Objective):
+class IQL(PolicyObjective):
     """Critic ensemble, value network and policy, and the update of all three."""
 
     settings_class = IQLSettings
     settings: IQLSettings
 
-    def __init__(self, policy: Policy, observation_size: int, settings: IQLSettings) -> None:
-        super().__init__(policy, observation_size, settings)
+    def __init__(
+        self, policy: Policy | None, observation_size: int, nvec: Sequence[int], settings: IQLSettings
+    ) -> None:
+        super().__init__(policy, observation_size, nvec, settings)
+        self.critic, self.target_critic = self.new_critic(), self.new_critic()
         self.value = ValueNetwork(observation_size, settings.critic_width)
         self._target = Target(self.critic, self.target_critic, settings.target_rate)
 
@@ -52,18 +59,18 @@ class IQL(Objective):
         settings = self.settings
         with self.autocast():
             with torch.no_grad():
-                target_q = self.target_critic.joint_value(batch.observation, batch.action).amin(-2)
-            v = self.value(batch.observation)
-        v_loss, v_info, advantage = value_loss(target_q, v, settings.expectile)
+                target_q_B = self.target_critic.joint_value(batch.observation, batch.action).amin(-2)
+            v_B = self.value(batch.observation)
+        v_loss, v_info, advantage_B = value_loss(target_q_B, v_B, settings.expectile)
         self.optimizers["value"](v_loss)
 
         with self.autocast():
             with torch.no_grad():
-                next_v = self.value(batch.next_observation)
-            q = self.critic.joint_value(batch.observation, batch.action)
-            log_prob = self.policy.log_probs(batch.features, batch.action).sum(-1)
-        q_loss, q_info = critic_loss(q, batch.reward, batch.terminated, next_v, settings.gamma)
-        pi_loss, pi_info = actor_loss(log_prob, advantage, settings.beta, settings.weight_cap)
+                next_v_B = self.value(batch.next_observation)
+            q_EB = self.critic.joint_value(batch.observation, batch.action)
+            log_prob_B = self.policy.log_probs(self.features(batch), batch.action).sum(-1)
+        q_loss, q_info = self.critic_loss(q_EB, batch, next_v_B)
+        pi_loss, pi_info = actor_loss(log_prob_B, advantage_B, settings.beta, settings.weight_cap)
         self.optimizers["critic_and_actor"](q_loss + pi_loss)
 
         self._target.update()

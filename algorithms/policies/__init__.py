@@ -1,18 +1,5 @@
-"""Policies over joint actions: factored, autoregressive, SAINT, SPIN and what comes of SPIN."""
+"""Policies over joint actions: each in a module of its own, built by its ``from_preset``."""
 
-from spin_rl.algorithms.policies.autoregressive import AutoregressivePolicy
 from spin_rl.algorithms.policies.base import FactorisedPolicy, Policy
-from spin_rl.algorithms.policies.constant import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy
-from spin_rl.algorithms.policies.factored import FactoredPolicy
-from spin_rl.algorithms.policies.slots import SlotPolicy
 
-__all__ = [
-    "AutoregressivePolicy",
-    "CachedPolicy",
-    "ConstantFeaturesPolicy",
-    "DistilledPolicy",
-    "FactoredPolicy",
-    "FactorisedPolicy",
-    "Policy",
-    "SlotPolicy",
-]
+__all__ = ["FactorisedPolicy", "Policy"]

@@ -1,6 +1,7 @@
-"""The autoregressive baseline: an LSTM that chooses sub-actions one after the other (SPEC.md section 3, policy 2)."""
+"""The autoregressive baseline: an LSTM that chooses one sub-action after the other (SPEC.md section 3, policy 2)."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +9,14 @@ from torch.nn import functional
 
 from spin_rl.algorithms.networks.layers import BatchedLinear, missing_choices
 from spin_rl.algorithms.policies.base import Policy, choose, chosen_log_probs
+from spin_rl.algorithms.presets import Preset
 
 
 class AutoregressivePolicy(Policy):
     """pi(a | s) = product over i of pi_i(a_i | s, a_1 .. a_{i-1}); training feeds the true sub-actions."""
 
+    stackable = True
+    capturable = False  # cuDNN's few LSTM calls would gain little
     missing: Tensor
 
     def __init__(
@@ -32,6 +36,11 @@ class AutoregressivePolicy(Policy):
         self.lstm = nn.LSTM(state_width + token_width, width, layers, batch_first=True)
         self.heads = BatchedLinear(len(self.nvec), width, max(self.nvec))
         self.register_buffer("missing", missing_choices(nvec), persistent=False)
+
+    @classmethod
+    def from_preset(cls, observation_size: int, nvec: Sequence[int], preset: Preset) -> Self:
+        """``autoregressive``."""
+        return cls(observation_size, nvec, preset.lstm_width, preset.lstm_state_width, preset.lstm_token_width)
 
     def log_probs(self, observation: Tensor, action: Tensor) -> Tensor:
         previous = functional.pad(action[..., :-1], (1, 0), value=self.start)  # (B, N)

@@ -1,20 +1,37 @@
 """Distillation of a frozen trunk into a student without attention (SPEC.md section 3, policy 5)."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.data.batches import DeviceTransitions, draw_indices
 from spin_rl.algorithms.networks.freezing import freeze
-from spin_rl.algorithms.policies import DistilledPolicy
 
 _STREAM = 2  # of the index draws: neither the policy's minibatches (0) nor the pretraining's (1)
-_DRAW = 50  # steps whose states are drawn together
+_DRAW = 50  # steps for which states are drawn at once
+
+
+class Student(nn.Module):
+    """g(s, Q): observations (B, S) and queries (N, D) to tokens (B, N, D), each from (s, its query) alone."""
+
+    def __init__(self, observation_size: int, token_width: int, width: int) -> None:
+        super().__init__()
+        self.state = nn.Linear(observation_size, width)
+        self.query = nn.Linear(token_width, width, bias=False)
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, token_width)
+
+    def forward(self, observation: Tensor, queries: Tensor) -> Tensor:
+        # a linear layer on (s, q) is the sum of one on s and one on q
+        x = self.state(observation).unsqueeze(-2) + self.query(queries).unsqueeze(-3)  # (B, N, width)
+        # as the trunk's tokens are the queries and what its blocks added to them
+        return queries + self.outer(functional.gelu(self.inner(functional.gelu(x))))  # (B, N, D)
 
 
 def distill(
-    policy: DistilledPolicy,
+    student: Student,
+    queries: Tensor,
     asm: ActionStructureModel,
     data: DeviceTransitions,
     *,
@@ -23,15 +40,16 @@ def distill(
     batch_size: int = 256,
     learning_rate: float = 3e-3,
 ) -> list[float]:
-    """Train ``policy``'s student on the trunk's output tokens for the dataset's states, then freeze it.
+    """Train ``student`` to give the trunk's output tokens for the dataset's states, then freeze it.
 
     Args:
-        policy: has taken over the model's mask embeddings as its queries.
+        student: on the data's device.
+        queries: (N, D), the model's mask embeddings.
         asm: the model whose trunk is the teacher; on the data's device.
-        data: where states are drawn from.
-        steps: Adam steps; the learning rate falls to 0 over them.
+        data: the source of the states.
+        steps: Adam steps, over which the learning rate decays to 0.
         seed: of the minibatches; nothing else is random.
-        batch_size: states of a step.
+        batch_size: states per step.
         learning_rate: of the first step.
 
     Returns:
@@ -39,7 +57,7 @@ def distill(
     """
     teacher_was_training = asm.training
     asm.eval()
-    parameters = [parameter.requires_grad_() for parameter in policy.student.parameters()]
+    parameters = [parameter.requires_grad_() for parameter in student.parameters()]
     optimizer = torch.optim.Adam(parameters, learning_rate, fused=True)
     losses: list[Tensor] = []
     for step in range(steps):
@@ -48,15 +66,14 @@ def distill(
         optimizer.param_groups[0]["lr"] = learning_rate * (1.0 - step / steps)
         observation, _ = data.observation_action(indices[step % _DRAW])
         with torch.no_grad():
-            target = asm.mix(observation, policy.queries.expand(len(observation), *policy.queries.shape))
-        losses.append(student_loss(policy.student(observation, policy.queries), target))
+            target = asm.mix(observation, queries.expand(len(observation), *queries.shape))
+        losses.append(student_loss(student(observation, queries), target))
         optimizer.zero_grad()
         losses[-1].backward()
         optimizer.step()
         losses[-1] = losses[-1].detach()
-    optimizer.zero_grad()  # leaves no gradients on what is frozen now
-    freeze(policy.student)
-    policy.trained.fill_(steps)
+    optimizer.zero_grad()  # leave no gradients on frozen parameters
+    freeze(student)
     asm.train(teacher_was_training)
     return [float(torch.stack(part).mean()) for part in _tenths(losses)]
 

@@ -1,6 +1,7 @@
 """The factored baseline: an MLP with one linear head per sub-action (SPEC.md section 3, policy 1)."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,11 +10,13 @@ from torch.nn import functional
 from spin_rl.algorithms.networks.dropout import Dropout
 from spin_rl.algorithms.networks.layers import missing_choices, mlp
 from spin_rl.algorithms.policies.base import FactorisedPolicy
+from spin_rl.algorithms.presets import Preset
 
 
 class FactoredPolicy(FactorisedPolicy):
     """Observations (B, S) to logits (B, N, C) through two hidden layers of ``width``."""
 
+    stackable = capturable = True
     missing: Tensor
 
     def __init__(self, observation_size: int, nvec: Sequence[int], width: int = 256, dropout: float = 0.1) -> None:
@@ -24,6 +27,12 @@ class FactoredPolicy(FactorisedPolicy):
         self.heads = torch.nn.Linear(width, len(self.nvec) * max(self.nvec))
         self.register_buffer("missing", missing_choices(nvec), persistent=False)
         self._ragged = bool(self.missing.any())
+
+    @classmethod
+    def from_preset(cls, observation_size: int, nvec: Sequence[int], preset: Preset) -> Self:
+        """``factored``; the objective has filled in the dropout where the preset leaves it open."""
+        dropout = 0.1 if preset.policy_dropout is None else preset.policy_dropout
+        return cls(observation_size, nvec, preset.policy_width, dropout)
 
     def logits(self, observation: Tensor) -> Tensor:
         features = self.dropout(functional.relu(self.body(observation)))

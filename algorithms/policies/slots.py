@@ -1,6 +1,7 @@
 """SAINT and SPIN: action queries through a transformer trunk (SPEC.md section 3, policies 3 and 4)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -10,25 +11,37 @@ from spin_rl.algorithms.networks.freezing import freeze
 from spin_rl.algorithms.networks.layers import SubActionHeads
 from spin_rl.algorithms.networks.trunk import StateEncoder, Trunk
 from spin_rl.algorithms.policies.base import FactorisedPolicy
+from spin_rl.algorithms.presets import Preset
 
 
 class SlotPolicy(FactorisedPolicy):
     """State tokens and N learned queries through a trunk; a head reads each query's output token.
 
     Trained from scratch it is SAINT. With state encoder and trunk taken from an action structure model and frozen
-    (``load_asm``) it is SPIN: only queries and heads train, and gradients flow through the trunk to the queries. With a
-    rate of their own they are not frozen but train too (``finetune``).
+    (``start_from``) it is SPIN: only queries and heads train, and gradients flow through the trunk to the queries. With
+    a learning rate of their own, encoder and trunk train too (``finetune``).
     """
 
+    stackable = capturable = True
+
     def __init__(
-        self, observation_size: int, nvec: Sequence[int], sizes: ASMSizes, trunk_rate: float | None = None
+        self,
+        observation_size: int,
+        nvec: Sequence[int],
+        sizes: ASMSizes,
+        trunk_rate: float | None = None,
+        *,
+        trunk_dropout: bool = True,
     ) -> None:
         """
         Args:
             observation_size: S.
             nvec: choices of each sub-action.
             sizes: of trunk and heads.
-            trunk_rate: learning rate of a state encoder and trunk that were taken over; None freezes them.
+            trunk_rate: learning rate of a pretrained state encoder and trunk; None freezes them.
+            trunk_dropout: whether dropout stays active in a pretrained trunk while the policy trains, as in the
+                published implementation. It is noise on the features; without it they are exact and an update is
+                cheaper.
         """
         super().__init__(nvec)
         self.state_encoder = StateEncoder(observation_size, sizes.width, sizes.state_tokens)
@@ -36,27 +49,33 @@ class SlotPolicy(FactorisedPolicy):
         self.trunk = Trunk(sizes.width, sizes.heads, sizes.layers, sizes.dropout)
         self.heads = SubActionHeads(sizes.width, self.nvec, sizes.head_width, sizes.dropout)
         self.trunk_rate = trunk_rate
-        self.trunk_dropout = True
+        self.trunk_dropout = trunk_dropout
+        self._pretrained = False
 
-    def load_asm(self, asm: ActionStructureModel, *, trunk_dropout: bool) -> None:
-        """Take state encoder and trunk from ``asm``, and freeze them where they have no learning rate.
+    @classmethod
+    def from_preset(cls, observation_size: int, nvec: Sequence[int], preset: Preset) -> Self:
+        """``spin`` and ``saint``."""
+        return cls(observation_size, nvec, preset.asm, trunk_dropout=preset.trunk_dropout)
 
-        Args:
-            asm: a model of the same observation size, nvec and sizes.
-            trunk_dropout: whether dropout stays active in the frozen trunk while the policy trains, as in the published
-                implementation. It is noise on the features; without it they are exact and an update is cheaper.
-        """
+    @classmethod
+    def finetuned_from_preset(cls, observation_size: int, nvec: Sequence[int], preset: Preset) -> Self:
+        """``finetune``."""
+        rate = preset.trunk_learning_rate
+        return cls(observation_size, nvec, preset.asm, rate, trunk_dropout=preset.trunk_dropout)
+
+    def start_from(self, asm: ActionStructureModel) -> None:
+        """Copy state encoder and trunk from ``asm``, and freeze them where they have no learning rate."""
         self.state_encoder.load_state_dict(asm.state_encoder.state_dict())
         self.trunk.load_state_dict(asm.trunk.state_dict())
         if self.trunk_rate is None:
             freeze(self.state_encoder)
             freeze(self.trunk)
-        self.trunk_dropout = trunk_dropout
+        self._pretrained = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "SlotPolicy":
         super().train(mode)
-        self.trunk.train(mode and self.trunk_dropout)
+        self.trunk.train(mode and (self.trunk_dropout or not self._pretrained))
         return self
 
     def own_rates(self) -> Mapping[nn.Parameter, float]:

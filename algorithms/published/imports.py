@@ -13,9 +13,9 @@ from spin_rl.algorithms.asm.checkpoints import add_checkpoint, asm_identity
 from spin_rl.algorithms.asm.files import ASMShape
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
-from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
-from spin_rl.algorithms.policies import SlotPolicy
+from spin_rl.algorithms.policies.slots import SlotPolicy
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, build_objective
 from spin_rl.algorithms.training.checkpoints import save_agent_spec
 from spin_rl.envs import Task, nvec_of
@@ -85,6 +85,7 @@ def adopt_policy(folder: Path, task: Task, policy: SlotPolicy, shape: ASMShape, 
     preset = get_preset("paper", asm=shape.sizes)
     spec = AgentSpec(algorithm, shape.observation_size, shape.nvec, preset, IQLSettings())
     objective = build_objective(spec)
+    assert objective.policy is not None
     objective.policy.load_state_dict(policy.state_dict())
     making = folder.with_name(f".{folder.name}-{os.getpid()}")
     making.mkdir(parents=True)

@@ -20,7 +20,9 @@ from spin_rl.algorithms.asm.files import ASMShape
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.networks.layers import SubActionHeads
 from spin_rl.algorithms.networks.trunk import Block
-from spin_rl.algorithms.policies import CachedPolicy, Policy, SlotPolicy
+from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.policies.cached import CachedPolicy
+from spin_rl.algorithms.policies.slots import SlotPolicy
 from spin_rl.algorithms.published.layout import ASM, POLICY, Layout, Tensors, checked
 from spin_rl.errors import UserError
 

@@ -9,8 +9,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from spin_rl.algorithms.data.features import FeatureStorage
-from spin_rl.algorithms.methods import Preset, get_preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
+from spin_rl.algorithms.presets import Preset, get_preset
 from spin_rl.algorithms.rllib.checks import (
     check_device,
     check_evaluation,

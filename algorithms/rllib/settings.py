@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from spin_rl.algorithms.methods import Preset
+from spin_rl.algorithms.presets import Preset
 from spin_rl.errors import UserError, unknown_name
 
 SHARED_OBJECTIVE_SETTINGS = ("lr_decay", "lr_decay_updates", "gradient_clip", "precision")

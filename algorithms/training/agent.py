@@ -1,9 +1,8 @@
-"""An offline learner: a policy with its objective, trained K updates at a time on data that lies on its device.
+"""An offline learner: an objective, trained K updates at a time on data that lies on its device.
 
 Plain PyTorch without Ray: the RLlib classes are a thin shell around it.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +13,12 @@ from torch import Tensor
 from spin_rl.algorithms.asm.files import ASMShape
 from spin_rl.algorithms.asm.model import TRUNK_SIZES, ActionStructureModel, ASMSizes
 from spin_rl.algorithms.data.batches import DeviceTransitions, draw_indices
-from spin_rl.algorithms.data.features import FeatureStorage, FeatureTable, make_table
-from spin_rl.algorithms.methods import Preset, get_method
+from spin_rl.algorithms.data.features import FeatureStorage, FeatureTable
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.networks.precision import check_onednn, check_precision
 from spin_rl.algorithms.objectives import Objective, ObjectiveSettings, get_objective
-from spin_rl.algorithms.policies import CachedPolicy, ConstantFeaturesPolicy, DistilledPolicy, Policy, SlotPolicy
-from spin_rl.algorithms.policies.distillation import distill
+from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.presets import Preset
 from spin_rl.algorithms.training.data_parallel import Share
 from spin_rl.algorithms.training.updates import Draw, UpdateLoop
 from spin_rl.errors import UserError
@@ -35,7 +34,7 @@ class DivergedError(Exception):
 class AgentSpec:
     """What an agent is built from; plain values only, so that it travels in any configuration."""
 
-    algorithm: str
+    algorithm: str  # name of the method
     observation_size: int
     nvec: tuple[int, ...]
     preset: Preset
@@ -43,7 +42,7 @@ class AgentSpec:
     batch_size: int = 256
     seed: int = 0
     cuda_graph: bool = True  # on a GPU, where the update can be captured
-    onednn: bool = False  # on a CPU: float32 products by oneDNN; up to twice as fast on AMD's, rounded otherwise
+    onednn: bool = False  # on a CPU: float32 products by oneDNN; up to twice as fast on AMD's, rounded differently
 
 
 class OfflineAgent:
@@ -66,18 +65,17 @@ class OfflineAgent:
             spec: what to build.
             device: where the networks and the minibatches lie; the CPU by default.
             asm: the pretrained model, for a method that uses one.
-            objective: what ``build_objective(spec)`` gave, where somebody else holds it too; built here by default.
-            share: this learner's, where several share every minibatch.
+            objective: the result of ``build_objective(spec)``, where the caller holds it too; built here by default.
+            share: this learner's part, where several share every minibatch.
         """
         self.spec = spec
         self.device = device or torch.device("cpu")
         check_precision(spec.objective.precision, self.device)
         check_onednn(spec.onednn, self.device)
         self.objective = objective or build_objective(spec)
-        self.policy: Policy = self.objective.policy
         self._asm = asm if get_method(spec.algorithm).uses_asm else None
         if get_method(spec.algorithm).uses_asm:
-            attach_asm(self.policy, asm, spec)
+            attach_asm(self.objective, asm, spec)
         self.table: FeatureTable | None = None
         self._prepared_for: DeviceTransitions | None = None
         self.objective.to(self.device).train()
@@ -88,36 +86,33 @@ class OfflineAgent:
                 step.average_gradients = share.average_gradients
         self._loop = UpdateLoop(self.objective, cuda_graph=spec.cuda_graph and share is None, onednn=spec.onednn)
         self.updates = 0
-        # dropout draws from here on, whatever drew since the weights were; other learners' parts from elsewhere
+        # dropout starts from a state of its own, whatever has been drawn since the weights; each learner from another
         torch.manual_seed(spec.seed + 1 + (share.learner * 0x9E3779B1 if share else 0))
 
+    @property
+    def policy(self) -> Policy | None:
+        """The objective's policy, where its method has one."""
+        return self.objective.policy
+
     def prepare(self, data: DeviceTransitions, storage: FeatureStorage | None = None) -> float:
-        """Do what the method does once with its data before the first update; the second time there is nothing to do.
+        """Do what the method does once with its data before the first update; a second call has no effect.
 
         Args:
-            data: what it will train on.
+            data: the training data.
             storage: how features that are computed once are kept; in memory by default.
 
         Returns:
-            The seconds that it took, or had taken whoever left the result in the storage.
+            The seconds that it took, or had taken when a result found in the storage was made.
 
         Raises:
-            UserError: what is to be kept fits nowhere.
+            UserError: there is no room for what is to be kept.
         """
         if self._prepared_for is data:
             return 0.0
-        started, seconds = time.perf_counter(), 0.0
-        policy, spec = self.policy, self.spec
-        if isinstance(policy, DistilledPolicy) and not bool(policy.trained):
-            assert self._asm is not None
-            distill(policy, self._asm.to(self.device), data, steps=spec.preset.distill_steps, seed=spec.seed)
-            seconds = time.perf_counter() - started
-        if isinstance(policy, CachedPolicy):
-            storage = storage or FeatureStorage()
-            self.table = make_table(policy, data.observations, data.digest, storage, self.device)
-            seconds = self.table.seconds
+        prepared = self.objective.prepare(data, self._asm, storage or FeatureStorage(), self.spec.seed)
+        self.table = prepared.table
         self._prepared_for = data
-        return seconds
+        return prepared.seconds
 
     def train(self, data: DeviceTransitions, updates: int) -> dict[str, float]:
         """Make ``updates`` updates; returns the mean of each logged value over them.
@@ -134,7 +129,7 @@ class OfflineAgent:
         return read_means(names, values.cpu(), self.updates)
 
     def draw_for(self, data: DeviceTransitions) -> Draw:
-        """What draws its minibatches from ``data``."""
+        """The function that draws the indices of its minibatches from ``data``."""
 
         def draw(first: int, count: int) -> Tensor:
             indices = draw_indices(self.spec.seed, 0, first, count, self.spec.batch_size, data.size, self.device)
@@ -153,7 +148,7 @@ class OfflineAgent:
         return {name: value.detach().clone() for name, value in tensors.items()}, {"updates": self.updates}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Go on from where ``state`` was taken."""
+        """Resume from where ``state`` was taken."""
         self.objective.load_state_dict(
             {name.removeprefix("networks."): v for name, v in tensors.items() if name.startswith("networks.")}
         )
@@ -174,7 +169,7 @@ def read_means(names: Sequence[str], values: Tensor, updates: int, whose: str = 
         names: of the values.
         values: (K, names), on the CPU.
         updates: how many the run has made, these included.
-        whose: what to add where one of several runs is meant.
+        whose: said behind a value's name, where one of several runs is meant.
 
     Raises:
         DivergedError: a value is not finite.
@@ -190,20 +185,23 @@ def read_means(names: Sequence[str], values: Tensor, updates: int, whose: str = 
 
 
 def build_objective(spec: AgentSpec) -> Objective:
-    """Policy and objective of ``spec``; the same spec gives the same weights."""
-    objective = get_objective(spec.objective.name)
+    """The objective of ``spec`` with its policy; the same spec gives the same weights.
+
+    Raises:
+        UserError: the method cannot be trained with the objective.
+    """
+    method, objective = get_method(spec.algorithm), get_objective(spec.objective.name)
+    method.check_objective(spec.objective.name)
     preset = spec.preset
     if preset.policy_dropout is None:
         preset = replace(preset, policy_dropout=objective.policy_dropout)
     torch.manual_seed(spec.seed)
-    build = get_method(spec.algorithm).build
-    assert build is not None
-    policy = build(spec.observation_size, spec.nvec, preset)
-    return objective(policy, spec.observation_size, spec.objective)
+    policy = method.build(spec.observation_size, spec.nvec, preset) if method.build else None
+    return objective(policy, spec.observation_size, spec.nvec, spec.objective)
 
 
-def attach_asm(policy: Policy, asm: ActionStructureModel | None, spec: AgentSpec) -> None:
-    """Load ``asm`` into ``policy``; UserError that names both sides where they do not fit."""
+def attach_asm(objective: Objective, asm: ActionStructureModel | None, spec: AgentSpec) -> None:
+    """Let ``objective`` start from ``asm``; UserError that names both sides where they do not fit."""
     if asm is None:
         raise UserError(
             f"{get_method(spec.algorithm).label} needs a pretrained action structure model; make one with "
@@ -211,11 +209,7 @@ def attach_asm(policy: Policy, asm: ActionStructureModel | None, spec: AgentSpec
         )
     shape = ASMShape(asm.observation_size, asm.nvec, asm.sizes)
     check_asm_shape(shape, spec.observation_size, spec.nvec, spec.preset.asm)
-    if isinstance(policy, ConstantFeaturesPolicy):
-        policy.load_asm(asm)
-    else:
-        assert isinstance(policy, SlotPolicy)
-        policy.load_asm(asm, trunk_dropout=spec.preset.trunk_dropout)
+    objective.start_from(asm)
 
 
 def check_asm_shape(shape: ASMShape, observation_size: int, nvec: tuple[int, ...], sizes: ASMSizes) -> None:

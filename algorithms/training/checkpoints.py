@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from spin_rl.algorithms.asm.files import first_line
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.model import ASMSizes
-from spin_rl.algorithms.methods import Preset
 from spin_rl.algorithms.objectives import Objective, get_objective
 from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.presets import Preset
 from spin_rl.algorithms.training.agent import AgentSpec, build_objective
 from spin_rl.errors import UserError
 
@@ -22,25 +22,31 @@ _PREFIX = "networks."
 
 
 def save_agent_spec(spec: AgentSpec, folder: Path) -> None:
-    """Write what the networks of a checkpoint are built from."""
+    """Write the specification that the networks of a checkpoint are built from."""
     values = asdict(spec)
     values["objective"]["name"] = spec.objective.name
     (folder / "agent.json").write_text(json.dumps(values, indent=2))
 
 
 def load_policy(folder: Path) -> Policy:
-    """The trained policy of a checkpoint, in evaluation mode on the CPU; raises as ``load_objective`` does.
+    """The trained policy of a checkpoint, in evaluation mode on the CPU.
 
-    Evaluate what ``load_objective`` gives: under BCQ the policy alone is only a clone of the behaviour.
+    For evaluation use ``load_objective``: under BCQ the policy alone is only a clone of the behaviour.
+
+    Raises:
+        UserError: the folder is not a readable checkpoint, or that of a method without a policy.
     """
-    return load_objective(folder).policy
+    objective = load_objective(folder)
+    if objective.policy is None:
+        raise UserError(f"{folder} is a checkpoint of {objective.settings.name}, which has no policy network.")
+    return objective.policy
 
 
 def load_objective(folder: Path) -> Objective:
-    """The trained policy of a checkpoint and the critics beside it, in evaluation mode on the CPU.
+    """The trained networks of a checkpoint, in evaluation mode on the CPU.
 
     Raises:
-        UserError: the folder is not a checkpoint that can be read.
+        UserError: the folder is not a readable checkpoint.
     """
     try:
         spec = _agent_spec(json.loads((folder / "agent.json").read_text()))

@@ -1,4 +1,4 @@
-"""One update as a CUDA graph: its hundreds of small kernels are launched at once, without Python between them."""
+"""One update as a CUDA graph: hundreds of small kernels are launched at once, without Python between them."""
 
 import torch
 from torch import Tensor
@@ -6,26 +6,22 @@ from torch import Tensor
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.data.features import FeatureTable
 from spin_rl.algorithms.objectives import Objective
-from spin_rl.algorithms.policies import FactorisedPolicy
 
 _WARM_UP = 3
-"""Plain updates before the capture, on a stream of their own as torch's notes on CUDA graphs ask for."""
+"""Updates before the capture, on a stream of their own as torch's notes on CUDA graphs require."""
 
 
 def can_capture(objective: Objective, table: FeatureTable | None) -> bool:
-    """Whether an update consists of kernels on the GPU alone, with everything at the same place each time.
-
-    Not with features that lie in a file, and not with an LSTM, whose cuDNN calls are few anyway.
-    """
+    """Whether an update can be captured: with features in a file, rows would have to come from there every time."""
     on_gpu = next(objective.parameters()).device.type == "cuda"
-    return on_gpu and isinstance(objective.policy, FactorisedPolicy) and (table is None or table.on_device)
+    return on_gpu and objective.capturable and (table is None or table.on_device)
 
 
 class GraphedUpdate:
-    """Makes updates: the first few plainly, then captures one, then replays it.
+    """Makes updates: the first few without a graph, then captures one, then replays it.
 
     A graph reads and writes fixed addresses: it holds as long as the networks', the optimisers' and the data's tensors
-    stay where they are. Only the minibatch's indices and the learning rates are put in from outside.
+    stay where they are. Only the minibatch's indices and the learning rates are written in from outside.
     """
 
     def __init__(self, objective: Objective, data: DeviceTransitions, table: FeatureTable | None) -> None:
@@ -54,7 +50,7 @@ class GraphedUpdate:
             self._indices = indices.clone()
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._values = self._update(self._indices)  # recorded, not made
+                self._values = self._update(self._indices)  # recorded, not run
         self._indices.copy_(indices)
         self._graph.replay()
         return self._values.clone()

@@ -102,7 +102,7 @@ def masking_of(
 ) -> "MaskingSettings":
     """The masking that options describe, of the preset's kind without one; UserError where the kind is unknown."""
     from spin_rl.algorithms.asm.masking import Masking as MaskingSettings
-    from spin_rl.algorithms.methods import get_preset
+    from spin_rl.algorithms.presets import get_preset
     from spin_rl.errors import unknown_name
 
     if kind is not None and kind not in ("fixed", "variable"):
@@ -117,7 +117,7 @@ def asm_config(
 ) -> "ASMConfig":
     """What a model is pretrained with; ``details`` are further settings of ``ASMConfig``."""
     from spin_rl.algorithms.asm.pretraining import ASMConfig
-    from spin_rl.algorithms.methods import get_preset
+    from spin_rl.algorithms.presets import get_preset
 
     defaults = get_preset(preset)
     return ASMConfig(

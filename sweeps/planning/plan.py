@@ -10,7 +10,8 @@ from spin_rl.algorithms.asm.files import read_shape
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.model import TRUNK_SIZES, ASMSizes
 from spin_rl.algorithms.asm.pretraining import ASMConfig
-from spin_rl.algorithms.methods import get_method, get_preset
+from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import check_asm_data
 from spin_rl.envs import get_task
 from spin_rl.errors import UserError

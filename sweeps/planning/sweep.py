@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
 from spin_rl.algorithms.asm.pretraining import ASMConfig
-from spin_rl.algorithms.methods import get_method, get_preset
+from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.rllib.config import FREE_SETTINGS, NETWORK_SETTINGS, check_trial
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import ASMStore

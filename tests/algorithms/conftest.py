@@ -8,7 +8,7 @@ import torch
 
 from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
-from spin_rl.algorithms.methods import get_preset
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.envs import catalogue
 from spin_rl.platform.asm_store.store import ASMCheckpoint, ASMStore
 from spin_rl.platform.datasets import OfflineDataset, open_dataset

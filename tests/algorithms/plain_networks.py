@@ -7,7 +7,10 @@ from torch import Tensor
 
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.objectives import Objective
-from spin_rl.algorithms.policies import AutoregressivePolicy, FactoredPolicy, Policy, SlotPolicy
+from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.policies.autoregressive import AutoregressivePolicy
+from spin_rl.algorithms.policies.factored import FactoredPolicy
+from spin_rl.algorithms.policies.slots import SlotPolicy
 from tests.algorithms.toy_agent import NVEC, OBSERVATION
 
 SIZES = ASMSizes(width=8, heads=2, layers=2, state_tokens=2, head_width=6, dropout=0.0)
@@ -26,8 +29,8 @@ def saint() -> Policy:
 
 
 def spin() -> Policy:
-    policy = SlotPolicy(OBSERVATION, NVEC, SIZES)
-    policy.load_asm(ActionStructureModel(OBSERVATION, NVEC, SIZES), trunk_dropout=False)
+    policy = SlotPolicy(OBSERVATION, NVEC, SIZES, trunk_dropout=False)
+    policy.start_from(ActionStructureModel(OBSERVATION, NVEC, SIZES))
     return policy
 
 

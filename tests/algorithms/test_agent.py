@@ -111,15 +111,15 @@ def test_a_model_that_does_not_fit_is_refused_with_both_sides(observation_size, 
     asm = ActionStructureModel(observation_size, nvec, ASMSizes(**(fitting | sizes)))
     spec = agent_spec("spin")
     with pytest.raises(UserError, match=said):
-        attach_asm(build_objective(spec).policy, asm, spec)
+        attach_asm(build_objective(spec), asm, spec)
 
 
 def test_a_model_of_other_heads_fits(asm_folder):
     asm = ActionStructureModel(3, (3, 2, 4), ASMSizes(width=16, heads=2, layers=1, head_width=64, dropout=0.0))
     spec = agent_spec("spin")
-    policy = build_objective(spec).policy
-    attach_asm(policy, asm, spec)
-    assert torch.equal(policy.trunk.blocks[0].out.weight, asm.trunk.blocks[0].out.weight)
+    objective = build_objective(spec)
+    attach_asm(objective, asm, spec)
+    assert torch.equal(objective.policy.trunk.blocks[0].out.weight, asm.trunk.blocks[0].out.weight)
 
 
 def test_a_model_of_another_task_is_refused_with_both_names(asm_checkpoint):

@@ -28,8 +28,9 @@ def test_a_policy_read_back_acts_as_it_did(toy, asm_folder, tmp_path, method):
     observation, uniforms = torch.randn(200, 3), torch.rand(200, 3, dtype=torch.float64)
     agent.policy.eval()
     with torch.no_grad():
-        assert torch.equal(policy.act(observation, uniforms), agent.policy.act(observation, uniforms))
-        assert torch.equal(policy.act(observation), agent.policy.act(observation))
+        for sample in (True, False):
+            mine, theirs = (each.decide(observation, uniforms, sample=sample) for each in (agent.policy, policy))
+            assert torch.equal(theirs, mine)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.policies.distillation import distill, student_loss
+from spin_rl.algorithms.policies.distillation import student_loss
 from spin_rl.algorithms.training.agent import OfflineAgent
 from tests.algorithms.toy_agent import assert_same_bits, make_agent
 
@@ -21,7 +21,7 @@ def test_the_student_learns_the_trunks_tokens_and_is_frozen_afterwards(data, asm
     asm, policy = load_asm(asm_folder), make_agent("spin-distill", asm_folder).policy
     assert int(policy.trained) == 0
     before = {name: value.clone() for name, value in asm.state_dict().items()}
-    losses = distill(policy, asm, data, steps=400, seed=0)
+    losses = policy.distill(asm, data, steps=400, seed=0)
     assert losses[-1] < 0.1 * losses[0]
     assert int(policy.trained) == 400
     assert not any(parameter.requires_grad for parameter in policy.student.parameters())
@@ -52,7 +52,9 @@ def test_a_restored_agent_keeps_its_student(data, asm_folder, monkeypatch):
     assert agent.prepare(data) > 0
     assert agent.prepare(data) == 0.0
     tensors, values = agent.state()
-    monkeypatch.setattr("spin_rl.algorithms.training.agent.distill", lambda *_, **__: pytest.fail("distilled again"))
+    monkeypatch.setattr(
+        "spin_rl.algorithms.policies.distilled.distill", lambda *_, **__: pytest.fail("distilled again")
+    )
     restored = make_agent("spin-distill", asm_folder)
     restored.load_state(tensors, values)
     restored.prepare(data)
@@ -66,7 +68,7 @@ def test_distillation_is_a_function_of_its_seed(data, asm_folder):
     for seed in (0, 0, 1):
         torch.randn(10)
         policy = make_agent("spin-distill", asm_folder).policy
-        distill(policy, load_asm(asm_folder), data, steps=5, seed=seed, batch_size=32)
+        policy.distill(load_asm(asm_folder), data, steps=5, seed=seed, batch_size=32)
         students.append(policy.student.state_dict())
     assert_same_bits(students[0], students[1])
     assert not torch.equal(students[0]["inner.weight"], students[2]["inner.weight"])

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from spin_rl.algorithms.evaluation.evaluator import EvaluationProcess, EvaluationRequest, evaluate_objective
-from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, build_objective
 
 SPECS = [AgentSpec("factored", 17, (3,) * 6, get_preset("tiny"), IQLSettings(), seed=seed) for seed in range(2)]

@@ -9,9 +9,9 @@ import torch
 
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.data.features import FeatureStorage, make_table
+from spin_rl.algorithms.data.features import FeatureStorage
 from spin_rl.algorithms.objectives import BCQSettings
-from spin_rl.algorithms.policies import SlotPolicy
+from spin_rl.algorithms.policies.slots import SlotPolicy
 from spin_rl.algorithms.training.agent import OfflineAgent
 from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import agent_spec, assert_same_bits, make_agent
@@ -27,13 +27,13 @@ def data(toy) -> DeviceTransitions:
 
 
 def table_of(agent, data, storage):
-    return make_table(agent.policy, data.observations, data.digest, storage, CPU)
+    return agent.policy.prepare(data, None, storage, seed=0).table
 
 
 def test_features_are_the_tokens_that_spin_gives_where_its_queries_are_the_masks(data, asm_folder):
     asm = load_asm(asm_folder)
-    spin = SlotPolicy(asm.observation_size, asm.nvec, asm.sizes)
-    spin.load_asm(asm, trunk_dropout=False)
+    spin = SlotPolicy(asm.observation_size, asm.nvec, asm.sizes, trunk_dropout=False)
+    spin.start_from(asm)
     spin.queries.data = asm.mask_embeddings().detach()
     expected = []
     spin.heads.register_forward_pre_hook(lambda _, tokens: expected.append(tokens[0]))
@@ -61,7 +61,7 @@ def test_a_file_holds_the_same_and_is_found_again(data, asm_folder, tmp_path, mo
     assert file.stat().st_size == len(data.observations) * 3 * 16 * (4 if dtype == "float32" else 2)
     assert file.name.startswith(data.digest)
 
-    monkeypatch.setattr(type(agent.policy), "train", lambda *_: pytest.fail("computed a second time"))
+    monkeypatch.setattr("spin_rl.algorithms.data.features._compute", lambda *_: pytest.fail("computed a second time"))
     again = table_of(agent, data, storage)
     assert torch.equal(again.at(rows), in_memory.at(rows))
     assert again.seconds == on_disk.seconds  # what it had cost

@@ -14,9 +14,11 @@ from typer.testing import CliRunner
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
-from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
-from spin_rl.algorithms.policies import CachedPolicy, FactoredPolicy, SlotPolicy
+from spin_rl.algorithms.policies.cached import CachedPolicy
+from spin_rl.algorithms.policies.factored import FactoredPolicy
+from spin_rl.algorithms.policies.slots import SlotPolicy
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.published.imports import adopt_asm, adopt_policy
 from spin_rl.algorithms.published.interchange import export_asm, export_policy, import_asm, import_policy
 from spin_rl.algorithms.published.state_dicts import read_state_dict, write_state_dict
@@ -177,7 +179,7 @@ def test_a_published_policy_computes_the_same_here_and_ours_there(observation, n
     for ours in (scrambled(SlotPolicy(observation, nvec, SIZES)), scrambled(CachedPolicy(observation, nvec, SIZES))):
         there = PlainPolicy(observation, nvec, SIZES).eval()
         there.load_state_dict(export_policy(ours))
-        assert_same(ours.logits(seen), there(seen))
+        assert_same(ours.logits(ours.features(seen)), there(seen))
 
 
 def test_an_encoder_may_name_its_layers_as_it_likes():

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.objectives import IQL, IQLSettings
-from spin_rl.algorithms.objectives.iql import actor_loss, critic_loss, value_loss
-from spin_rl.algorithms.policies import FactoredPolicy
+from spin_rl.algorithms.objectives.base import critic_loss
+from spin_rl.algorithms.objectives.iql import actor_loss, value_loss
+from spin_rl.algorithms.policies.factored import FactoredPolicy
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, random_batch
 
 
@@ -118,7 +119,7 @@ class Reference:
 
 def test_ten_updates_are_those_of_plain_autograd_step_by_step():
     torch.manual_seed(0)
-    iql = IQL(FactoredPolicy(OBSERVATION, NVEC, width=8, dropout=0.0), OBSERVATION, SETTINGS).double()
+    iql = IQL(FactoredPolicy(OBSERVATION, NVEC, width=8, dropout=0.0), OBSERVATION, NVEC, SETTINGS).double()
     for critic in (iql.critic, iql.target_critic):
         critic.layers[-1].weight.data.mul_(100.0)  # advantages on both sides of the cap
     iql.value.net[-1].bias.data.fill_(-30.0)
@@ -152,7 +153,7 @@ def test_ten_updates_are_those_of_plain_autograd_step_by_step():
 
 def test_the_minimum_is_over_members_after_the_sum_over_sub_actions():
     """Members that are each the lower one for another sub-action: the minimum of sums is not the sum of minima."""
-    iql = IQL(FactoredPolicy(OBSERVATION, NVEC, width=8), OBSERVATION, SETTINGS)
+    iql = IQL(FactoredPolicy(OBSERVATION, NVEC, width=8), OBSERVATION, NVEC, SETTINGS)
     iql.make_optimizers()
     for parameter in (*iql.target_critic.parameters(), *iql.value.parameters()):
         parameter.data.zero_()

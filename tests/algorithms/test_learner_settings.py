@@ -9,10 +9,11 @@ from torch import nn
 
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.methods import METHODS, get_method, get_preset
+from spin_rl.algorithms.methods import METHODS, get_method
 from spin_rl.algorithms.networks import precision
 from spin_rl.algorithms.objectives import OBJECTIVES, IQLSettings, get_objective
 from spin_rl.algorithms.objectives.gradient_step import GradientStep, clip_each
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training import updates
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.training.graphs import GraphedUpdate

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.objectives import AWAC, AWACSettings
-from spin_rl.algorithms.objectives.awac import actor_loss, expected_value, value_loss
-from spin_rl.algorithms.objectives.base import draw_actions
-from spin_rl.algorithms.policies import FactoredPolicy
+from spin_rl.algorithms.objectives.awac import actor_loss, value_loss
+from spin_rl.algorithms.policies.base import sample_actions
+from spin_rl.algorithms.policies.factored import FactoredPolicy
 from tests.algorithms.plain_networks import (
     POLICIES,
     PlainNetworks,
@@ -31,7 +31,7 @@ SETTINGS = AWACSettings(
 def make(build) -> AWAC:
     """Agents whose advantages lie on both sides of the cap."""
     torch.manual_seed(0)
-    awac = AWAC(build(), OBSERVATION, SETTINGS).double()
+    awac = AWAC(build(), OBSERVATION, NVEC, SETTINGS).double()
     for critic in (awac.critic, awac.target_critic):
         critic.layers[-1].weight.data.mul_(10.0)
     for value in (awac.value, awac.target_value):
@@ -61,7 +61,8 @@ def test_the_expected_value_of_a_factorised_policy_is_exact():
     awac = make(factored)
     observation = random_batch(5, torch.float64).observation
     with torch.no_grad():
-        found = expected_value(awac.policy, awac.critic, observation, observation, 1)
+        assert awac.draw_values(observation, 7) is None
+        found = awac.policy.expected_value(awac.critic, observation, observation, None)
         expected = torch.zeros(2, 5).double()
         for joint in product(*map(range, NVEC)):
             action = torch.tensor(joint).expand(5, -1)
@@ -75,9 +76,11 @@ def test_the_expected_value_of_an_autoregressive_policy_is_a_mean_of_its_samples
     observation = random_batch(5, torch.float64).observation
     with torch.no_grad():
         torch.manual_seed(3)
-        found = expected_value(awac.policy, awac.critic, observation, observation, 7)
+        uniforms = awac.draw_values(observation, 7)
+        found = awac.policy.expected_value(awac.critic, observation, observation, uniforms)
         torch.manual_seed(3)
-        actions = draw_actions(awac.policy, observation, 7)
+        drawn = torch.rand((5, 7, len(NVEC)), dtype=torch.float64)
+        actions = sample_actions(awac.policy, observation, drawn)
         assert actions.shape == (5, 7, len(NVEC))
         assert len(actions.flatten(0, 1).unique(dim=0)) > 7
         expected = sum(awac.critic.joint_value(observation, actions[:, k]) for k in range(7)) / 7

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.objectives import BCQ, BCQSettings
-from spin_rl.algorithms.objectives.bcq import actor_loss, best_candidate, best_choices
+from spin_rl.algorithms.objectives.bcq import actor_loss
+from spin_rl.algorithms.policies.valuation import best_candidate, best_choices
 from tests.algorithms.plain_networks import (
     POLICIES,
     PlainNetworks,
@@ -24,7 +25,7 @@ SETTINGS = BCQSettings(learning_rate=0.01, gamma=0.9, target_rate=0.1, threshold
 
 def make(build) -> BCQ:
     torch.manual_seed(0)
-    bcq = BCQ(build(), OBSERVATION, SETTINGS).double()
+    bcq = BCQ(build(), OBSERVATION, NVEC, SETTINGS).double()
     for name, parameter in bcq.policy.named_parameters():
         if name.startswith("heads") and parameter.requires_grad:
             parameter.data.mul_(3.0)  # some choices fall below the threshold, some do not

@@ -8,9 +8,14 @@ from torch import nn
 from torch.nn import functional
 
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
-from spin_rl.algorithms.methods import METHODS, get_preset
-from spin_rl.algorithms.policies import AutoregressivePolicy, DistilledPolicy, FactoredPolicy, Policy, SlotPolicy
+from spin_rl.algorithms.methods import METHODS
+from spin_rl.algorithms.policies import Policy
+from spin_rl.algorithms.policies.autoregressive import AutoregressivePolicy
 from spin_rl.algorithms.policies.base import choose
+from spin_rl.algorithms.policies.distilled import DistilledPolicy
+from spin_rl.algorithms.policies.factored import FactoredPolicy
+from spin_rl.algorithms.policies.slots import SlotPolicy
+from spin_rl.algorithms.presets import get_preset
 
 TINY = get_preset("tiny")
 ragged = st.lists(st.integers(1, 6), min_size=1, max_size=7).map(tuple)
@@ -32,7 +37,7 @@ def choice_probabilities(policy: Policy, observation: torch.Tensor, action: torc
     for choice in range(policy.nvec[index]):
         changed = action.clone()
         changed[:, index] = choice
-        columns.append(policy.log_probs(observation, changed)[:, index].exp())
+        columns.append(policy.log_probs(policy.features(observation), changed)[:, index].exp())
     return torch.stack(columns, -1)
 
 
@@ -47,9 +52,9 @@ def test_what_is_sampled_is_what_log_probs_says(method, nvec, batch, seed):
     uniforms[0] = 0.0
     uniforms[-1] = 1 - 2**-53  # the extremes reach past the last choice first
     with torch.no_grad():
-        action = policy.act(observation, uniforms)
+        action = policy.act(policy.features(observation), uniforms)
         assert action.shape == (batch, len(nvec))
-        assert policy.log_probs(observation, action).shape == (batch, len(nvec))
+        assert policy.log_probs(policy.features(observation), action).shape == (batch, len(nvec))
         for index, choices in enumerate(nvec):
             assert bool((action[:, index] < choices).all())
             probabilities = choice_probabilities(policy, observation, action, index).double()
@@ -67,7 +72,7 @@ def test_the_greedy_action_is_the_most_likely_choice_of_each(method):
         parameter.data.mul_(2.0)  # so that the state matters
     observation = 3 * torch.randn(50, 5)
     with torch.no_grad():
-        action = policy.act(observation)
+        action = policy.act(policy.features(observation))
         for index in range(4):
             best = choice_probabilities(policy, observation, action, index).argmax(-1)
             assert torch.equal(action[:, index], best)
@@ -188,7 +193,8 @@ def test_log_probs_are_those_of_a_plain_loop_over_unpadded_heads(method, nvec, b
             functional.log_softmax(logits, -1).gather(-1, action[:, index, None])[:, 0]
             for index, logits in enumerate(PLAIN[method](policy, observation, action))
         ]
-        torch.testing.assert_close(policy.log_probs(observation, action), torch.stack(expected, -1))
+        found = policy.log_probs(policy.features(observation), action)
+        torch.testing.assert_close(found, torch.stack(expected, -1))
 
 
 def test_choose_inverts_a_distribution():
@@ -223,7 +229,7 @@ def test_acting_leaves_the_mode_and_the_generator_alone(method):
     assert (acting.act(observation, uniforms) == first).all()
     greedy = ActingPolicy(policy, torch.device("cpu"), sample=False)
     assert greedy.draws == 0
-    expected = policy.eval().act(torch.from_numpy(observation)).numpy()
+    expected = policy.eval().decide(torch.from_numpy(observation), None, sample=False).numpy()
     assert (greedy.act(observation, uniforms[:, :0]) == expected).all()
 
 

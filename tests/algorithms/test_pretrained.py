@@ -77,7 +77,7 @@ from pathlib import Path
 from unittest import mock
 import torch
 from spin_rl.algorithms.asm import pretraining
-from spin_rl.algorithms.methods import get_preset
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.pretraining import Pretraining
 from spin_rl.platform.asm_store.store import ASMStore

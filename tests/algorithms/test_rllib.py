@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
-from spin_rl.algorithms.methods import get_preset
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, SPINConfig, register_algorithms
 from spin_rl.algorithms.training.checkpoints import load_policy
 from spin_rl.platform.asm_store.store import ASMStore
@@ -63,9 +63,13 @@ def test_an_algorithm_is_the_plain_loop_and_goes_on_from_its_checkpoint(small_da
 
     policy = load_policy(Path(restored.save_to_path(tmp_path / "last")))
     observation = torch.randn(5, 17)
-    assert torch.equal(policy.act(observation), agent.policy.eval().act(observation))
+    assert torch.equal(
+        policy.decide(observation, None, sample=False), agent.policy.eval().decide(observation, None, sample=False)
+    )
     module = restored.get_module()
-    assert torch.equal(module.forward_inference({"obs": observation})["actions"], policy.act(observation))
+    assert torch.equal(
+        module.forward_inference({"obs": observation})["actions"], policy.decide(observation, None, sample=False)
+    )
     assert module.forward_exploration({"obs": observation})["actions"].shape == (5, 6)
     restored.stop()
 

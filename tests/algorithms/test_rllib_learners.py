@@ -133,7 +133,9 @@ def test_seeds_of_one_trial_are_trials_of_one_seed(small_data, tmp_path):
     policy = load_policy(folder / "seed6")
     agent, _ = plain_loop(config.copy(copy_frozen=False).debugging(seed=6), 2)
     observation = torch.randn(5, 17)
-    assert torch.equal(policy.act(observation), agent.policy.eval().act(observation))
+    assert torch.equal(
+        policy.decide(observation, None, sample=False), agent.policy.eval().decide(observation, None, sample=False)
+    )
     algorithm.stop()
 
 

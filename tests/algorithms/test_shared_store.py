@@ -26,7 +26,7 @@ from spin_rl.algorithms.asm import checkpoints as pretrained
 from spin_rl.algorithms.asm.checkpoints import ensure_asm, missing_steps
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
-from spin_rl.algorithms.methods import get_preset
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.extension import extending
 from spin_rl.platform.asm_store.store import ASMStore, asm_root, read_checkpoint

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.data.batches import Batch
-from spin_rl.algorithms.methods import get_method, get_preset
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 
 OBSERVATION, NVEC = 3, (3, 2, 4)

@@ -6,7 +6,8 @@ import torch
 from harness import paired, show
 
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
-from spin_rl.algorithms.methods import get_method, get_preset
+from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.envs import get_task
 from spin_rl.platform.evaluation.episodes import evaluate
 

@@ -28,7 +28,7 @@ from ray.tune.execution.tune_controller import TuneController
 from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
-from spin_rl.algorithms.methods import get_preset
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.common.ray_session import ray_session

@@ -20,8 +20,8 @@ from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.datasets import OfflineDataset, open_dataset

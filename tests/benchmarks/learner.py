@@ -8,8 +8,8 @@ import torch
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.data.batches import Batch
 from spin_rl.algorithms.data.features import FeatureTable
-from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 
 SHAPES = {"cheetah-run": (17, (3,) * 6), "dog-trot": (223, (3,) * 38)}

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from sweep_fixture import params, write_trial
 
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
-from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives.iql import IQLSettings
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, build_objective
 from spin_rl.algorithms.training.checkpoints import save_agent_spec
 from spin_rl.platform.publishing.models import REQUIREMENTS, champion_run, champions, log_policy, promote

@@ -11,8 +11,8 @@ import pytest
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from spin_rl.algorithms.methods import get_preset
 from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.training.checkpoints import save_agent_spec
 from spin_rl.cli import app
