@@ -13,8 +13,8 @@ class Preset:
     """Sizes of every network, and the settings that go with them."""
 
     asm: ASMSizes = field(default_factory=ASMSizes)
-    masking: Masking = field(default_factory=Masking)  # of pretraining, where nothing else is asked for
-    asm_precision: str = "float32"  # of pretraining too
+    masking: Masking = field(default_factory=Masking)  # of pretraining, by default
+    asm_precision: str = "float32"  # of pretraining, by default
     policy_width: int = 256
     policy_dropout: float | None = None  # the objective's own: 0.1 with IQL and AWAC, 0 with BCQ
     lstm_width: int = 256
@@ -30,7 +30,7 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     # the published setting, dropout in the frozen trunk included
     "paper": Preset(),
-    # what a two-core machine trains in minutes; critics and the factored policy stay as they are
+    # trains in minutes on a two-core machine; critics and the factored policy keep their sizes
     "small": Preset(
         asm=ASMSizes(width=64, layers=2),
         masking=Masking(variable=True),
@@ -42,7 +42,7 @@ PRESETS: Mapping[str, Preset] = {
         student_width=256,
         distill_steps=3000,
     ),
-    # for tests: seconds
+    # for tests: trains in seconds
     "tiny": Preset(
         asm=ASMSizes(width=16, heads=2, layers=1, head_width=16),
         masking=Masking(variable=True),

@@ -1,4 +1,4 @@
-"""Pretrained action structure models on demand: found in the store, or made from the nearest earlier one."""
+"""Pretrained action structure models on demand: found in the store, or trained from the nearest earlier one."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def asm_identity(dataset: OfflineDataset, config: ASMConfig) -> dict[str, Any]:
-    """What a model is addressed by."""
+    """The values that address a model in the store."""
     return {"dataset": dataset.meta.digest, **config.identity()}
 
 
@@ -35,10 +35,10 @@ def ensure_asm(
     on_step: Callable[[int, float], None] | None = None,
     on_checkpoint: Callable[[ASMCheckpoint], None] | None = None,
 ) -> list[ASMCheckpoint]:
-    """The checkpoints at ``steps``, in their order; trains what is missing, from the nearest earlier one on.
+    """The checkpoints at ``steps``, in their order; missing ones are trained from the nearest earlier one.
 
-    Step 0 is the untrained model. Whoever else asks for the same model meanwhile waits, and finds what was made here; a
-    checkpoint that is not what was written is moved aside and made again.
+    Step 0 is the untrained model. Other processes that need the same model meanwhile wait for this one and use its
+    result; a damaged checkpoint is moved aside and made again.
     """
     if not steps or min(steps) < 0:
         raise UserError(f"Pretraining steps are numbers from 0 on; got {list(steps)}.")
@@ -48,14 +48,14 @@ def ensure_asm(
         found, damaged = _look(folder, steps)
         if not set(steps) - set(found):
             break
-        # without the lease there is nothing to wait for but new checkpoints: a damaged one would still be there
+        # waiting for the lease may end early when all checkpoints exist, but a damaged one exists already
         unless = None if damaged else lambda: set(steps) <= set(store.checkpoints(folder))
         try:
             with extending(folder, identity, unless) as extension:
                 if extension:
                     _extend(extension, identity, dataset, config, steps, device, on_step, on_checkpoint)
         except LeaseLostError as error:
-            logger.warning("%s This pretraining stops and waits for what is made there.", error)
+            logger.warning("%s This pretraining stops and waits for the other one's result.", error)
     for checkpoint in found.values():
         mark_used(checkpoint)
     return [found[step] for step in steps]
@@ -70,7 +70,7 @@ def missing_steps(store: ASMStore, dataset: OfflineDataset, config: ASMConfig, s
 
 
 def _look(folder: Path, steps: Sequence[int]) -> tuple[dict[int, ASMCheckpoint], bool]:
-    """The checkpoints at ``steps`` that are sound, and whether there are others."""
+    """The undamaged checkpoints at ``steps``, and whether there are damaged ones."""
     there = {step: checkpoint for step, checkpoint in checkpoints_in(folder).items() if step in steps}
     sound = {step: checkpoint for step, checkpoint in there.items() if damage_of(Path(checkpoint.path)) is None}
     return sound, len(sound) < len(there)
@@ -86,7 +86,7 @@ def _extend(
     on_step: Callable[[int, float], None] | None,
     on_checkpoint: Callable[[ASMCheckpoint], None] | None,
 ) -> None:
-    """Train what is missing of ``steps``, each from the nearest state before it; remake what is damaged on the way."""
+    """Train the missing ``steps``, each from the nearest earlier state, and damaged ones on the way again."""
     missing = {step for step in steps if extension.sound(step) is None}
     if not missing:
         return
@@ -109,15 +109,15 @@ def _extend(
 
 
 _KEEP_EVERY = 30.0
-"""Seconds of pretraining that a kill costs at most."""
+"""Seconds of pretraining that are lost at most when the process is killed."""
 _CHECK_EVERY = 5.0
-"""Seconds for which a pretraining goes on at most after somebody else took it over."""
+"""Seconds for which a pretraining continues at most after another process has taken its lease."""
 
 
 def _keeper(
     extension: Extension, pretraining: Pretraining, on_step: Callable[[int, float], None] | None
 ) -> Callable[[int, float], None]:
-    """``on_step``, with a look at the lease now and then, and every half minute the state to go on from."""
+    """``on_step``, which also checks the lease every few seconds and saves the state every half minute."""
     kept = checked = time.monotonic()
 
     def keep(step: int, loss: float) -> None:

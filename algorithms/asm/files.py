@@ -37,7 +37,7 @@ def read_shape(folder: Path) -> ASMShape:
 
 
 def load_asm(folder: Path) -> ActionStructureModel:
-    """Read what ``save_asm`` wrote; UserError where the folder holds no model, or not the one that was stored there."""
+    """Read what ``save_asm`` wrote; UserError where the folder holds no model, or a damaged one."""
     if has_digests(folder) and (damage := damage_of(folder, "model.safetensors", "model.json")):
         raise UserError(
             f"The model in {folder} is damaged ({damage}): 'spin-rl asm verify' moves it aside, and the command that "
@@ -59,5 +59,5 @@ def _unreadable(folder: Path, error: Exception) -> UserError:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first; torch lists every tensor that does not fit."""
+    """The first line of an error; torch lists every tensor that does not fit."""
     return str(error).partition("\n")[0].rstrip(":")

@@ -14,9 +14,10 @@ from spin_rl.errors import UserError
 class Masking:
     """How sub-actions are hidden from the model.
 
-    Fixed rate (the paper): each is selected with probability ``rate``; of the selected, ``mask`` become the mask token,
-    ``randomise`` a uniformly drawn choice, the rest stay. Variable rate (ours): each sample draws its rate uniformly
-    from (0, 1], ``fully_masked`` of the samples are masked wholly, selected ones always become the mask.
+    Fixed rate (the paper): each is selected with probability ``rate``; of the selected, a share ``mask`` becomes the
+    mask token, a share ``randomise`` a uniformly drawn choice, and the rest stay. Variable rate (ours): each sample
+    draws its rate uniformly from (0, 1], a share ``fully_masked`` of the samples is masked wholly, and selected
+    sub-actions always become the mask.
     """
 
     rate: float = 0.15
@@ -32,7 +33,7 @@ class Masking:
 
 
 class MaskedActions(NamedTuple):
-    """Tokens the model sees (B, N) and which of them it is asked for (B, N)."""
+    """The model's input tokens (B, N), and which of them it has to predict (B, N)."""
 
     tokens: Tensor
     selected: Tensor
@@ -67,8 +68,8 @@ def masked_cross_entropy(logits: Tensor, action: Tensor, selected: Tensor) -> tu
 
     Args:
         logits: (B, N, C), -inf at choices that do not exist.
-        action: (B, N), what was there.
-        selected: (B, N), which to ask for; at least one.
+        action: (B, N), the true choices.
+        selected: (B, N), which of them count; at least one.
     """
     losses = functional.cross_entropy(logits.float().flatten(0, 1), action.flatten(), reduction="none")  # (B N,)
     weight = selected.flatten().float()

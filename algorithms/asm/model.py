@@ -28,7 +28,7 @@ class ASMSizes:
 
 
 TRUNK_SIZES = ("width", "heads", "layers", "state_tokens")
-"""The sizes that shape state encoder and trunk, which a policy takes over."""
+"""The sizes of state encoder and trunk, which a policy copies."""
 
 
 class ActionStructureModel(nn.Module):

@@ -1,7 +1,7 @@
-"""What an action structure model is pretrained with: masked, variational or contrastive action modelling (SPEC.md 2).
+"""Pretraining objectives of an action structure model: masked, variational or contrastive modelling (SPEC.md 2).
 
 Siblings: each is a module that turns (model, observations (B, S), joint actions (B, N)) into (loss, info). Only masked
-modelling trains the model's heads on partly visible actions; what the others learn is read with a probe.
+modelling trains the model's heads on partly visible actions; a probe reads what the others learn.
 """
 
 import torch
@@ -60,7 +60,7 @@ class VariationalModelling(ActionModelling):
 class ContrastiveModelling(ActionModelling):
     """CAM: local-to-global InfoNCE; each sub-action's output token has to find the rest of its own joint action.
 
-    Sub-actions are hidden as in masked modelling, so that a token has to be told from the others and masks are trained.
+    Sub-actions are hidden as in masked modelling, so that tokens have to be distinguished and masks are trained.
     """
 
     def __init__(self, masking: Masking, temperature: float) -> None:
@@ -82,7 +82,7 @@ def negative_elbo(
 
     Args:
         logits: (B, N, C) of a decoder that saw one sample of z, -inf at choices that do not exist.
-        action: (B, N), what is to be reconstructed.
+        action: (B, N), to be reconstructed.
         mean: (B, Z), the posterior's.
         log_variance: (B, Z), the posterior's.
         kl_weight: weight of the divergence; below 1 the bound no longer holds and the latent carries more.
@@ -110,9 +110,9 @@ def local_to_global(tokens: Tensor, temperature: float) -> tuple[Tensor, Info]:
         temperature: of the softmax.
     """
     samples, sub_actions, _ = tokens.shape
-    with torch.autocast(tokens.device.type, enabled=False):  # similarities of three digits would tell little apart
+    with torch.autocast(tokens.device.type, enabled=False):  # similarities need more than bfloat16's digits
         tokens = tokens.float()
-        others = tokens.sum(1, keepdim=True) - tokens  # a cosine does not tell a sum from a mean
+        others = tokens.sum(1, keepdim=True) - tokens  # the cosine to a sum is that to the mean
         local, rest = (functional.normalize(x, dim=-1).transpose(0, 1) for x in (tokens, others))  # (N, B, D)
         similarity = local @ rest.transpose(1, 2) / temperature  # (N, B, B)
         own = torch.arange(samples, device=tokens.device).expand(sub_actions, samples)

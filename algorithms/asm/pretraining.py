@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from spin_rl.platform.datasets import OfflineDataset
 
 @dataclass(frozen=True)
 class ASMConfig:
-    """What a pretraining depends on besides its data; the defaults are the paper's."""
+    """Everything that a pretraining depends on besides its data; the defaults are the paper's."""
 
     sizes: ASMSizes = field(default_factory=ASMSizes)
     objective: str = "mam"  # vam, cam
@@ -62,38 +62,46 @@ class ASMConfig:
     def identity(self) -> dict[str, Any]:
         """Plain values that name this configuration in the store.
 
-        Settings of objectives other than its own are left out, and so is the paper's objective itself: a model has the
-        address that it had when there was only this one.
+        Settings of other objectives are left out, and so is the name of the paper's: a model keeps the address that it
+        had before there were others.
         """
         values = asdict(self)
-        for objective, settings in ASM_OBJECTIVES.items():
-            if objective != self.objective:
-                values = {name: value for name, value in values.items() if name not in settings}
+        for name, objective in ASM_OBJECTIVES.items():
+            if name != self.objective:
+                values = {key: value for key, value in values.items() if key not in objective.settings}
         if self.objective == "mam":
             del values["objective"]
         return values
 
     def modelling(self) -> ActionModelling:
         """The objective, with fresh parameters where it has any."""
-        match self.objective:
-            case "vam":
-                return VariationalModelling(self.sizes.width, self.latent_width, self.kl_weight)
-            case "cam":
-                return ContrastiveModelling(self.masking, self.temperature)
-        return MaskedModelling(self.masking)
+        return ASM_OBJECTIVES[self.objective].build(self)
 
 
-ASM_OBJECTIVES: Mapping[str, tuple[str, ...]] = {
-    "mam": (),
-    "vam": ("kl_weight", "latent_width"),
-    "cam": ("temperature",),
+class ASMObjective(NamedTuple):
+    """A pretraining objective, and the settings of ``ASMConfig`` that only it has."""
+
+    build: Callable[[ASMConfig], ActionModelling]
+    settings: tuple[str, ...] = ()
+    needs_several: bool = False  # sub-actions, as it sets each against the others
+
+
+ASM_OBJECTIVES: Mapping[str, ASMObjective] = {
+    "mam": ASMObjective(lambda config: MaskedModelling(config.masking)),
+    "vam": ASMObjective(
+        lambda config: VariationalModelling(config.sizes.width, config.latent_width, config.kl_weight),
+        ("kl_weight", "latent_width"),
+    ),
+    "cam": ASMObjective(
+        lambda config: ContrastiveModelling(config.masking, config.temperature), ("temperature",), needs_several=True
+    ),
 }
-"""Pretraining objectives, and the settings that only they have."""
+"""Pretraining objectives by name."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out cross-entropy and accuracy, at the masking rate and with everything masked; the objective's own loss."""
+    """Held-out cross-entropy and accuracy, at the masking rate and with all masked, and the objective's own loss."""
 
     loss: float
     accuracy: float
@@ -103,19 +111,19 @@ class Validation:
 
 
 _VALIDATION_LIMIT = 8192
-"""Held-out transitions looked at: enough for three digits, cheap enough to look often."""
+"""Held-out transitions that are used: enough for three digits, and cheap enough to validate often."""
 
 
 class Pretraining:
-    """A pretraining that can be stopped, saved and continued to the same bits."""
+    """A pretraining that can be stopped, saved and resumed to the same bits."""
 
     def __init__(self, dataset: OfflineDataset, config: ASMConfig, device: torch.device | None = None) -> None:
         self.config = config
         self.device = device or torch.device("cpu")
         meta = dataset.meta
-        if config.objective == "cam" and len(meta.nvec) < 2:
+        if ASM_OBJECTIVES[config.objective].needs_several and len(meta.nvec) < 2:
             raise UserError(
-                f"cam sets each sub-action against the others, {meta.task} has one: pretrain with mam or vam."
+                f"{config.objective} needs several sub-actions, {meta.task} has one: pretrain with mam or vam."
             )
         torch.manual_seed(config.seed)
         self.model = ActionStructureModel(meta.observation_size, meta.nvec, config.sizes).to(self.device)
@@ -165,7 +173,7 @@ class Pretraining:
         return loss.detach()
 
     def validate(self) -> Validation:
-        """Loss and accuracy on held-out episodes; uses masks of its own and leaves the training's generator alone."""
+        """Loss and accuracy on held-out episodes, with fixed masks; does not change the training's random state."""
         state = torch.get_rng_state()
         torch.manual_seed(0)
         self.model.eval()
@@ -189,7 +197,7 @@ class Pretraining:
         )
 
     def _objective_loss(self, observation: Tensor, action: Tensor) -> float:
-        """Mean over batches of the training's size: how hard a contrast is depends on it."""
+        """Mean over batches of the training's size, which a contrastive loss depends on."""
         losses = [
             float(self._modelling(self.model, some_observations, some_actions)[0]) * len(some_actions)
             for some_observations, some_actions in zip(
@@ -199,7 +207,7 @@ class Pretraining:
         return sum(losses) / len(action)
 
     def save(self, folder: Path) -> None:
-        """Write weights and the training state to go on from into an existing ``folder``."""
+        """Write the weights and the state to resume from into an existing ``folder``."""
         save_asm(self.model, folder)
         tensors = {"random": torch.get_rng_state()}
         tensors |= optimizer_tensors(self._optimizer, "optimizer.")
@@ -207,7 +215,7 @@ class Pretraining:
         save_file(tensors, folder / "training.safetensors", {"step": str(self.step), "seconds": repr(self.seconds)})
 
     def load(self, folder: Path) -> None:
-        """Go on from what ``save`` wrote."""
+        """Resume from what ``save`` wrote."""
         self.model.load_state_dict(load_file(folder / "model.safetensors"))
         tensors = load_file(folder / "training.safetensors")
         with safe_open(folder / "training.safetensors", "pt") as file:
@@ -223,7 +231,7 @@ class Pretraining:
 def split_by_episode(dataset: OfflineDataset, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the training transitions and of the held-out ones: ``fraction`` of the episodes, at least one.
 
-    A dataset of one episode is held out from itself: nothing better is to be had.
+    The only episode of a dataset is both: there is no other to hold out.
     """
     offsets = dataset.episode_offsets
     episodes = len(offsets) - 1
@@ -237,7 +245,7 @@ def split_by_episode(dataset: OfflineDataset, fraction: float, seed: int) -> tup
 
 
 def spread(rows: np.ndarray, limit: int) -> np.ndarray:
-    """At most ``limit`` of ``rows``, evenly spread: datasets hold one behaviour's episodes after the other's."""
+    """At most ``limit`` of ``rows``, evenly spread, as datasets hold the behaviours' episodes one after the other."""
     if len(rows) <= limit:
         return rows
     return rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]

@@ -1,8 +1,8 @@
-"""What a frozen action structure model knows: a linear probe on its output tokens, and where its tokens look.
+"""Probes of a frozen action structure model: linear classifiers on its output tokens, and its attention maps.
 
 Linear probe: the trunk sees every sub-action masked; a linear classifier for each sub-action reads that sub-action's
-output token and predicts what the dataset did. The exact-tuple accuracy is the share of joint actions predicted wholly;
-were errors independent between sub-actions, it would be the product of the per-slot accuracies.
+output token and predicts the dataset's choice. The exact-tuple accuracy is the share of joint actions predicted wholly;
+if errors were independent between sub-actions, it would be the product of the per-slot accuracies.
 """
 
 from dataclasses import dataclass
@@ -54,13 +54,13 @@ def linear_probe(
     validation_fraction: float = 0.05,
     samples: int = 20_000,
 ) -> LinearProbe:
-    """Fit linear classifiers on the model's output tokens, and look at episodes that were held out.
+    """Fit linear classifiers on the model's output tokens, and evaluate them on held-out episodes.
 
     Args:
-        model: what is probed; not changed.
-        dataset: where states and actions come from.
-        seed: of the split by episode; the model's own, so that its held-out episodes are the probe's too.
-        validation_fraction: share of the episodes that is held out; the model's own.
+        model: the model; not changed.
+        dataset: source of states and actions.
+        seed: of the split by episode; give the model's own, so that its held-out episodes are the probe's too.
+        validation_fraction: share of the episodes that is held out; give the model's own.
         samples: transitions to fit on at most; fewer where their features would not fit half a gigabyte.
     """
     check_fit(model, dataset)
@@ -85,7 +85,7 @@ def linear_probe(
 
 @torch.inference_mode()
 def attention_maps(model: ActionStructureModel, observation: Tensor, tokens: Tensor) -> Tensor:
-    """Where each sub-action's token looks, averaged over a batch: (L, H, N, M + N), rows summing to 1.
+    """Attention of each sub-action's token, averaged over a batch: (L, H, N, M + N), rows summing to 1.
 
     Args:
         model: in evaluation mode.
@@ -140,7 +140,7 @@ def _features(model: ActionStructureModel, dataset: OfflineDataset, rows: np.nda
 
 
 def _fit(features: Tensor, actions: Tensor, nvec: tuple[int, ...]) -> BatchedLinear:
-    """The linear classifiers with the least cross-entropy: a convex problem, solved from zero without chance."""
+    """The linear classifiers with the least cross-entropy: a convex problem, solved deterministically from zero."""
     classifier = BatchedLinear(len(nvec), features.shape[-1], max(nvec))
     for parameter in classifier.parameters():
         torch.nn.init.zeros_(parameter)
@@ -150,7 +150,7 @@ def _fit(features: Tensor, actions: Tensor, nvec: tuple[int, ...]) -> BatchedLin
     def loss() -> Tensor:
         optimizer.zero_grad()
         logits = _logits(classifier, features, nvec)
-        # the least bit of decay: what can be told apart wholly would have no best classifier
+        # a very small decay: without it, separable data would have no best classifier
         decay = 1e-5 * classifier.weight.square().sum()
         value = functional.cross_entropy(logits.flatten(0, 1), actions.flatten()) * len(nvec) + decay
         value.backward()

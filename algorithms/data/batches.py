@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     observation: Tensor  # (B, S) float32
     action: Tensor  # (B, N) int64
     reward: Tensor  # (B,) float32
-    terminated: Tensor  # (B,) float32, 1 where the problem ended (never where only the time did)
+    terminated: Tensor  # (B,) float32, 1 at terminal states (never at a time limit)
     next_observation: Tensor  # (B, S) float32
     rows: Tensor | None = None  # (B,) int64, of the observations in the dataset; those of the next ones follow
     table: FeatureTable | None = None  # features of all rows, where the policy reads stored ones
@@ -32,14 +32,14 @@ class Batch(NamedTuple):
 
 
 class DeviceTransitions:
-    """A dataset's arrays on a device. On a CPU they are the memory-mapped file itself: nothing is copied."""
+    """A dataset's arrays on a device; on a CPU the memory-mapped file itself, without a copy."""
 
     def __init__(self, dataset: OfflineDataset, device: torch.device, rows: np.ndarray | None = None) -> None:
         """
         Args:
-            dataset: where the transitions come from.
+            dataset: source of the transitions.
             device: where minibatches are gathered.
-            rows: rows of the transitions to draw from; all of them where None.
+            rows: rows of the transitions to draw from; all by default.
         """
 
         def put(array: np.ndarray) -> Tensor:
@@ -73,7 +73,7 @@ class DeviceTransitions:
         return self._observations
 
     def observation_action(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Only observations (B, S) and joint actions (B, N) of the transitions numbered ``indices``."""
+        """The observations (B, S) and joint actions (B, N) alone of the transitions numbered ``indices``."""
         rows = _take(self._rows, indices).long()
         return _take(self._observations, rows), _take(self._actions, rows).long()
 
@@ -96,8 +96,9 @@ def draw_indices(
 ) -> Tensor:
     """Indices (updates, batch_size) in [0, size), uniform with replacement.
 
-    A pure function of (seed, stream, number of the update): a resumed run draws what an undisturbed one draws, however
-    the updates are cut into calls. Counter-based: the splitmix64 finaliser of the draw's number, in wrapping int64.
+    A pure function of (seed, stream, number of the update), however the updates are divided into calls: a resumed run
+    draws the same as an uninterrupted one. Counter-based: the splitmix64 finaliser of the draw's number, in wrapping
+    int64.
     """
     counter = torch.arange(first_update * batch_size, (first_update + updates) * batch_size, device=device)
     key = _mix(torch.full((), seed * 0x9E3779B1 + stream + 1, device=device))  # tensor() would wait for a GPU

@@ -1,4 +1,4 @@
-"""Features of every state of a dataset, computed once: in memory, or in a memory-mapped file that is kept."""
+"""Features of every state of a dataset, computed once: in memory, or in a memory-mapped file for later trainings."""
 
 import json
 import shutil
@@ -18,17 +18,17 @@ from spin_rl.errors import UserError, unknown_name
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _BLOCK = 2048
-"""States whose features are computed together."""
+"""States per forward pass."""
 
 
 @dataclass(frozen=True)
 class FeatureStorage:
-    """How features are kept.
+    """How features are stored.
 
     Attributes:
-        dtype: ``float32``, or ``bfloat16`` for half the room.
-        memory_gib: more than this goes to a file; by default half of the memory that is free.
-        folder: where files lie; without one, features have to fit into memory.
+        dtype: ``float32``, or ``bfloat16`` at half the size.
+        memory_gib: above this size they are stored in a file; by default half of the free memory.
+        folder: of the files; without one, features have to fit into memory.
     """
 
     dtype: str = "float32"
@@ -51,8 +51,8 @@ class FeatureTable:
         """
         Args:
             features: (rows, ...), on the device or memory-mapped.
-            device: where they are wanted.
-            seconds: what it took to compute them, whenever that was.
+            device: of the minibatches.
+            seconds: computing time, also where that was in an earlier training.
         """
         self._features = features
         self._device = device
@@ -70,15 +70,15 @@ def make_table(
 ) -> FeatureTable:
     """Features of ``observations`` (rows, S).
 
-    In memory, where they fit into the limit; else in a file named after the dataset and the weights, which a later
-    training on the same model finds.
+    In memory, if they fit into the limit; else in a file named after the dataset and the weights, which later trainings
+    on the same model use too.
 
     Args:
         extract: computes the features, on the device of the observations.
         weights: digest of the weights that it computes with.
         observations: every row of the dataset.
         digest: the dataset's.
-        storage: where to, and how precise.
+        storage: where they go, and in which precision.
 
     Raises:
         UserError: they fit neither into memory nor on the disk.
@@ -100,7 +100,7 @@ def make_table(
             f"{needs}they may take: set feature_dtype='bfloat16' (half of it), raise feature_memory_gib, or train spin."
         )
     storage.folder.mkdir(parents=True, exist_ok=True)
-    # results of another kind of device are rounded otherwise
+    # other kinds of devices round differently
     path = storage.folder / f"{digest}-{weights}-{storage.dtype}-{device.type}.bin"
     with FileLock(f"{path}.lock"):
         if not path.exists():
@@ -125,7 +125,7 @@ def _compute(extract: Extract, observations: Tensor, features: Tensor) -> None:
 
 
 def _write(path: Path, extract: Extract, observations: Tensor, shape: tuple[int, ...], dtype: str) -> None:
-    """Compute into a file beside ``path``, then put it there; to be called under its lock."""
+    """Compute into a temporary file, then rename it to ``path``; to be called under its lock."""
     started = time.perf_counter()
     unfinished = path.with_suffix(".new")
     try:
@@ -143,7 +143,7 @@ def _write(path: Path, extract: Extract, observations: Tensor, shape: tuple[int,
 
 
 def _map(path: Path, shape: tuple[int, ...], dtype: str, mode: str) -> Tensor:
-    """A file's content as a tensor; NumPy knows no bfloat16, so the bits go by another name."""
+    """A file's content as a tensor; NumPy has no bfloat16, so its bits are mapped as int16."""
     plain = np.float32 if dtype == "float32" else np.int16
     array = np.memmap(path, plain, mode, shape=shape)  # type: ignore[call-overload]
     with warnings.catch_warnings():

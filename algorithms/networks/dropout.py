@@ -1,7 +1,7 @@
 """Dropout that is cheap on a CPU.
 
-torch draws one double per element on a CPU (8 ns each here), which costs more than the matrix products of a small
-transformer. Four elements share one 64-bit draw instead: each is kept or dropped by 16 of its bits.
+torch draws one double per element on a CPU (8 ns each on our machine), which costs more than the matrix products of a
+small transformer. Here four elements share one 64-bit draw: 16 of its bits decide about each.
 """
 
 import torch
@@ -20,7 +20,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 def keep_factors(x: Tensor, p: float, generator: torch.Generator | None = None) -> Tensor:
-    """What dropout multiplies ``x`` with on a CPU: 0, or 1 / (1 - p). From torch's own generator by default."""
+    """Dropout's factors for ``x`` on a CPU: 0, or 1 / (1 - p), from torch's default generator unless one is given."""
     dropped = round(p * 65536)
     bits = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None, generator=generator)
     keep = bits.view(torch.int16)[: x.numel()] >= dropped - 32768

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def freeze(module: nn.Module) -> None:
-    """Let no parameter of ``module`` train. Gradients still flow through it to its inputs."""
+    """Exclude all parameters of ``module`` from training. Gradients still flow through it to its inputs."""
     for parameter in module.parameters():
         parameter.requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""In which precision matrix products are made: float32, TF32 on NVIDIA GPUs, or bfloat16 under autocast.
+"""The precision of matrix products: float32, TF32 on NVIDIA GPUs, or bfloat16 under autocast.
 
 Weights, losses, targets and optimiser states are float32 in all of them, and so is acting.
 """
@@ -15,7 +15,7 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 def check_precision(precision: str, device: torch.device | str | None = None) -> None:
-    """UserError where there is no such precision, or not on ``device`` (where it is known)."""
+    """UserError where there is no such precision, or ``device`` (where it is known) does not have it."""
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)
     if precision == "tf32" and device is not None and torch.device(device).type != "cuda":
@@ -26,9 +26,9 @@ def check_precision(precision: str, device: torch.device | str | None = None) ->
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """What a forward in ``precision`` is made under.
+    """The context of forward passes in ``precision``.
 
-    To be entered for the forwards between two optimiser steps, never around a step: it keeps the weights that it has
+    Enter it for the forward passes between two optimiser steps, never around a step: it caches the weights that it has
     cast until it is left.
     """
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
@@ -36,11 +36,11 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
 
 @contextmanager
 def matrix_products(precision: str, *, onednn: bool = False) -> Iterator[None]:
-    """How float32 matrix products are made in here.
+    """The context that sets how float32 matrix products are computed.
 
     Args:
-        precision: ``tf32`` makes them in TF32 on a GPU; others leave them alone.
-        onednn: on a CPU, let oneDNN make them in MKL's place, which does without AVX-512 on AMD's processors.
+        precision: ``tf32`` computes them in TF32 on a GPU; others change nothing.
+        onednn: on a CPU, use oneDNN in place of MKL, which does not use AVX-512 on AMD's processors.
     """
     chosen = "high" if precision == "tf32" else "medium" if onednn else None
     if chosen is None:
@@ -58,10 +58,10 @@ def matrix_products(precision: str, *, onednn: bool = False) -> Iterator[None]:
 
 @cache
 def onednn_keeps_float32() -> bool:
-    """Whether oneDNN makes float32 products in float32 on this CPU.
+    """Whether oneDNN computes float32 products in float32 on this CPU.
 
-    torch has no switch for the library alone, only one ("medium") that also permits it bfloat16, which oneDNN takes
-    where there are matrix units for that (AMX). It shows in the result: bfloat16 does not tell 1 from 1 + 2**-10.
+    torch has no switch for the library alone, only one ("medium") that also permits bfloat16, which oneDNN uses where
+    there are matrix units for it (AMX). The result shows it: bfloat16 does not distinguish 1 and 1 + 2**-10.
     """
     factor = torch.full((64, 64), 1 + 2**-10)
     with matrix_products("float32", onednn=True):
@@ -70,11 +70,11 @@ def onednn_keeps_float32() -> bool:
 
 
 def check_onednn(onednn: bool, device: torch.device) -> None:
-    """UserError where oneDNN was asked for and would not make float32 products in float32."""
+    """UserError where oneDNN is requested and would not compute float32 products in float32."""
     if onednn and device.type != "cpu":
         raise UserError(f"onednn=True is about matrix products on a CPU, the device is {device.type}: leave it out.")
     if onednn and not onednn_keeps_float32():
         raise UserError(
-            "onednn=True would round float32 products to bfloat16 on this processor: leave it out, or ask for "
+            "onednn=True would round float32 products to bfloat16 on this processor: leave it out, or use "
             "precision=bfloat16."
         )

@@ -41,7 +41,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """L blocks; tokens (..., B, T, D) to as many. No positional encoding: tokens are told apart by content."""
+    """L blocks; tokens (..., B, T, D) to the same shape. No positional encoding: content distinguishes tokens."""
 
     def __init__(self, width: int = 256, heads: int = 4, layers: int = 3, dropout: float = 0.1) -> None:
         super().__init__()

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from spin_rl.algorithms.objectives.awac import AWAC, AWACSettings
-from spin_rl.algorithms.objectives.base import Info, Objective, ObjectiveSettings, PolicyObjective
+from spin_rl.algorithms.objectives.base import Objective, ObjectiveSettings
 from spin_rl.algorithms.objectives.bcq import BCQ, BCQSettings
 from spin_rl.algorithms.objectives.iql import IQL, IQLSettings
+from spin_rl.algorithms.objectives.losses import Info
+from spin_rl.algorithms.objectives.policy_objective import PolicyObjective
 from spin_rl.errors import unknown_name
 
 OBJECTIVES: Mapping[str, type[Objective]] = {

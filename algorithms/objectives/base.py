@@ -1,16 +1,11 @@
-"""What objectives share: settings, optimiser steps, target networks, acting, and the loss of the critics.
+"""What every objective has: settings, networks, optimiser steps, and how it acts."""
 
-Shapes: B states, N sub-actions, E critics.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.data.batches import Batch, DeviceTransitions
@@ -18,11 +13,9 @@ from spin_rl.algorithms.data.features import FeatureStorage
 from spin_rl.algorithms.networks.critics import FactoredCritic
 from spin_rl.algorithms.networks.precision import autocast, check_precision
 from spin_rl.algorithms.objectives.gradient_step import DECAYS, GradientStep
+from spin_rl.algorithms.objectives.losses import REGRESSIONS, Info, critic_loss
 from spin_rl.algorithms.policies.base import Policy, Preparation
 from spin_rl.errors import UserError, unknown_name
-
-Info = dict[str, Tensor]
-"""Detached scalars by metric name; reading them would synchronise the device, so that is left to the caller."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,7 @@ class ObjectiveSettings:
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise UserError(f"gradient_clip={self.gradient_clip} is not positive; null does not clip.")
 
-    def rate_share(self, updates: int) -> float:
+    def rate_multiplier(self, updates: int) -> float:
         """Learning-rate multiplier of the update after the first ``updates``."""
         done = min(updates / self.lr_decay_updates, 1.0) if self.lr_decay_updates else 0.0
         return DECAYS[self.lr_decay](done)
@@ -171,118 +164,3 @@ class Objective(nn.Module):
             sample: sample the actions; otherwise choose the best that the objective knows.
         """
         raise NotImplementedError
-
-
-class PolicyObjective(Objective):
-    """An objective that trains a policy, and acts by it unless it says otherwise."""
-
-    needs_policy = True
-    sampled = True
-    weighs_actions: ClassVar[bool] = False
-    """Whether updates need the policy's expected value or best action, and not only its log-probabilities."""
-    policy: Policy
-
-    def __init__(
-        self, policy: Policy | None, observation_size: int, nvec: Sequence[int], settings: ObjectiveSettings
-    ) -> None:
-        assert policy is not None
-        super().__init__(policy, observation_size, nvec, settings)
-
-    @property
-    def stackable(self) -> bool:
-        # joint actions are sampled for one network at a time
-        return self.policy.stackable and not (self.weighs_actions and self.policy.value_draws(1))
-
-    @property
-    def capturable(self) -> bool:
-        return self.policy.capturable
-
-    @property
-    def prepares_once(self) -> bool:
-        return self.policy.prepares_once
-
-    def start_from(self, asm: ActionStructureModel) -> None:
-        self.policy.start_from(asm)
-
-    def prepare(
-        self, data: DeviceTransitions, asm: ActionStructureModel | None, storage: FeatureStorage, seed: int
-    ) -> Preparation:
-        return self.policy.prepare(data, asm, storage, seed)
-
-    def features(self, batch: Batch) -> Tensor:
-        """What the policy reads of the states of a minibatch: stored features where there are any."""
-        if batch.table is None:
-            return self.policy.features(batch.observation)
-        assert batch.rows is not None
-        return batch.table.at(batch.rows)
-
-    def next_features(self, batch: Batch) -> Tensor:
-        """What the policy reads of the next states."""
-        if batch.table is None:
-            return self.policy.features(batch.next_observation)
-        assert batch.rows is not None
-        return batch.table.at(batch.rows + 1)
-
-    def draw_values(self, features: Tensor, samples: int) -> Tensor | None:
-        """Uniforms (B, draws) for the policy's expected value or best action, from torch's generator."""
-        draws = self.policy.value_draws(samples)
-        return torch.rand((len(features), draws), dtype=torch.float64, device=features.device) if draws else None
-
-    def draws(self, *, sample: bool) -> int:
-        return self.policy.draws(sample=sample)
-
-    def decide(self, observation: Tensor, uniforms: Tensor | None, *, sample: bool) -> Tensor:
-        return self.policy.decide(observation, uniforms, sample=sample)
-
-
-class Target:
-    """A module's slowly moving copy: target += rate (online - target) after every update."""
-
-    def __init__(self, online: nn.Module, copy: nn.Module, rate: float) -> None:
-        copy.load_state_dict(online.state_dict())
-        for parameter in copy.parameters():
-            parameter.requires_grad_(False)
-        self.module = copy
-        self._copy: list[Tensor] = list(copy.parameters())
-        self._online: list[Tensor] = list(online.parameters())
-        self._rate = rate
-
-    @torch.no_grad()
-    def update(self) -> None:
-        torch._foreach_lerp_(self._copy, self._online, self._rate)
-
-
-REGRESSIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "squared": torch.square,
-    "huber": lambda error: functional.huber_loss(error, torch.zeros_like(error), reduction="none"),
-}
-"""Losses of single errors."""
-
-
-def critic_loss(
-    q_EB: Tensor,
-    reward: Tensor,
-    terminated: Tensor,
-    next_v_B: Tensor,
-    gamma: float,
-    regression: Callable[[Tensor], Tensor] = torch.square,
-) -> tuple[Tensor, Info]:
-    """Mean loss of each member's Q(s, a) - (r + gamma (1 - terminated) V(s')), summed over members.
-
-    IQL (arXiv 2110.06169 eq. 6), AWAC and BCQ differ in the next state's value.
-    """
-    target_B = reward + gamma * (1.0 - terminated) * next_v_B
-    loss = regression(q_EB - target_B.unsqueeze(-2)).mean(-1).sum(-1)
-    return loss, {"critic_loss": loss.detach(), "q": q_EB.detach().mean((-2, -1))}
-
-
-@contextmanager
-def noiseless(policy: Policy) -> Iterator[None]:
-    """The policy as it acts: without dropout and without gradients."""
-    training = policy.training
-    policy.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        policy.train(training)

@@ -12,7 +12,7 @@ DECAYS: Mapping[str, Callable[[float], float]] = {
     "linear": lambda done: 1.0 - done,
     "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
 }
-"""Share of the learning rate that is left after a share ``done`` of the updates."""
+"""Learning-rate multiplier after a fraction ``done`` of the updates."""
 
 
 class GradientStep:
@@ -27,24 +27,24 @@ class GradientStep:
     ) -> None:
         """
         Args:
-            networks: what is trained; the gradients of each are clipped by themselves.
-            learning_rate: of all parameters but
-            own_rates: those that have a rate of their own.
-            clip: largest norm of all gradients of a network together; None leaves them as they are.
+            networks: the parameters of each; their gradients are clipped network by network.
+            learning_rate: of all parameters that ``own_rates`` does not name.
+            own_rates: learning rates of single parameters.
+            clip: largest norm of all gradients of a network together; None does not clip.
         """
         self._networks = [list(network) for network in networks]
         self._parameters = [parameter for network in self._networks for parameter in network]
         self._clip = clip
         self.average_gradients: Callable[[Sequence[nn.Parameter]], None] | None = None
-        """Where several learners share a minibatch; called before gradients are clipped."""
+        """Set where several learners share a minibatch; called before gradients are clipped."""
         self.stacked = False
-        """Whether parameters have a first dimension of seeds, which are clipped each by itself."""
+        """Whether parameters have a first dimension of seeds, each of which is clipped separately."""
         own_rates = own_rates or {}
         groups: dict[float, list[nn.Parameter]] = {}
         for parameter in self._parameters:
             groups.setdefault(own_rates.get(parameter, learning_rate), []).append(parameter)
         self._rates = list(groups)
-        # a graph reads its learning rates from the GPU's memory, and wants the count of steps there too
+        # a CUDA graph reads learning rates and step counts from the GPU's memory
         on_gpu = self._parameters[0].device.type == "cuda"
         grouped: list[dict[str, Any]] = [{"params": members, "lr": rate} for rate, members in groups.items()]
         if on_gpu:
@@ -65,13 +65,13 @@ class GradientStep:
                     nn.utils.clip_grad_norm_(network, self._clip)
         self.optimizer.step()
 
-    def scale_rates(self, share: float) -> None:
-        """Use this share of each learning rate from here on."""
+    def scale_rates(self, multiplier: float) -> None:
+        """Multiply each initial learning rate by ``multiplier`` from now on."""
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(share * rate)
+                group["lr"].fill_(multiplier * rate)
             else:
-                group["lr"] = share * rate
+                group["lr"] = multiplier * rate
 
 
 def clip_each(parameters: Sequence[nn.Parameter], limit: float) -> None:

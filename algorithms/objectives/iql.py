@@ -12,7 +12,9 @@ from torch import Tensor
 from spin_rl.algorithms.data.batches import Batch
 from spin_rl.algorithms.networks.critics import ValueNetwork
 from spin_rl.algorithms.networks.freezing import trainable
-from spin_rl.algorithms.objectives.base import Info, ObjectiveSettings, PolicyObjective, Target
+from spin_rl.algorithms.objectives.base import ObjectiveSettings
+from spin_rl.algorithms.objectives.losses import Info, Target
+from spin_rl.algorithms.objectives.policy_objective import PolicyObjective
 from spin_rl.algorithms.policies import Policy
 from spin_rl.errors import UserError
 

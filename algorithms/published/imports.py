@@ -1,4 +1,4 @@
-"""Taking in what was trained elsewhere: models into the store, policies as checkpoints that can be evaluated."""
+"""Import externally trained models into the store, and policies as checkpoints that can be evaluated."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from spin_rl.platform.asm_store.store import ASMCheckpoint, ASMStore
 from spin_rl.platform.datasets import OfflineDataset
 
 
-def adopt_asm(
+def store_imported_asm(
     store: ASMStore,
     dataset: OfflineDataset,
     model: ActionStructureModel,
@@ -35,19 +35,19 @@ def adopt_asm(
     epochs: int | None = None,
     seconds: float = 0.0,
 ) -> ASMCheckpoint:
-    """Put a model that was pretrained elsewhere into the store, validated on ``dataset``; finds it if it is there.
+    """Put an externally pretrained model into the store, validated on ``dataset``; returns it if it is there already.
 
-    Its address holds the digest of where it came from, so that no model of our own is ever taken for it. The training
-    state beside it starts anew: an optimiser does not come with a state dict.
+    Its address includes the digest of its origin, so that it is never confused with a model of our own. The training
+    state beside it is a fresh one, as a state dict comes without an optimiser.
 
     Args:
-        store: where it goes.
-        dataset: what it was pretrained on, or what stands nearest to that here.
+        store: the store.
+        dataset: its pretraining data, or the nearest equivalent here.
         model: the model.
-        origin: digest of the file that it came in.
-        steps: pretraining steps behind it; 0 where nobody knows.
-        epochs: instead of steps, epochs of ``dataset`` at the usual batch size.
-        seconds: pretraining seconds behind it, which count as cost of every policy that starts from it.
+        origin: digest of its file.
+        steps: pretraining steps that it has had; 0 if unknown.
+        epochs: instead of steps, epochs of ``dataset`` at the default batch size.
+        seconds: of its pretraining, which count as cost of every policy that starts from it.
 
     Raises:
         UserError: the model has other spaces than the dataset.
@@ -66,10 +66,12 @@ def adopt_asm(
         return extension.sound(pretraining.step) or add_checkpoint(extension, identity, dataset, pretraining)
 
 
-def adopt_policy(folder: Path, task: Task, policy: SlotPolicy, shape: ASMShape, *, algorithm: str, origin: str) -> None:
-    """Write a policy that was trained elsewhere as a checkpoint into ``folder``, with critics that know nothing.
+def write_imported_policy(
+    folder: Path, task: Task, policy: SlotPolicy, shape: ASMShape, *, algorithm: str, origin: str
+) -> None:
+    """Write an externally trained policy as a checkpoint into ``folder``, with untrained critics.
 
-    A folder that is there already stays as it is.
+    An existing folder is left unchanged.
 
     Raises:
         UserError: the policy has other spaces than the task.

@@ -7,8 +7,8 @@
     prediction_heads.<i>.{0,3}.*                                  heads.<i>.{0,3}.*
 
 with the parts ln_q, ln_kv, fc_q, fc_k, fc_v, out_proj, ffn_ln, ffn.0 and ffn.3. There a block normalises queries and
-keys with parameters of their own and projects them one by one; here it does so once. A LayerNorm's scale and shift are
-linear, so they fold into the projections behind them: both ways the same function.
+keys with separate parameters and projects them separately; here it does so once. A LayerNorm's scale and shift are
+linear, so they fold into the projections behind them: the function is the same both ways.
 """
 
 from typing import NamedTuple
@@ -34,9 +34,9 @@ def import_asm(tensors: Tensors, *, heads: int = 4, dropout: float = 0.1) -> Act
     """The action structure model of a published state dict, in evaluation mode.
 
     Args:
-        tensors: the state dict; everything but the next two is told from its shapes.
+        tensors: the state dict; its shapes imply everything but the next two.
         heads: attention heads, which leave no trace in the shapes.
-        dropout: the rate to go on training with.
+        dropout: the rate for further training.
 
     Raises:
         UserError: keys or shapes are not the layout's.
@@ -164,5 +164,5 @@ def _linear(layer: nn.Linear) -> _Linear:
 
 
 def _plain(tensors: Tensors) -> dict[str, Tensor]:
-    """Tensors of their own on the CPU, none sharing memory with another."""
+    """Copies on the CPU, none sharing memory with another."""
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}

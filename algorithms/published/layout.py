@@ -1,4 +1,4 @@
-"""The published layout of state dicts: what is where, told and checked from names and shapes (see interchange.py)."""
+"""The published layout of state dicts, inferred from and checked against names and shapes (see interchange.py)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a published state dict keeps what; ``tables`` holds embeddings or queries."""
+    """Name prefixes of a published state dict; ``tables`` are embeddings or queries."""
 
     what: str
     state_encoder: str
@@ -67,7 +67,7 @@ def checked(tensors: Tensors, layout: Layout, heads: int, dropout: float) -> tup
 
 
 def _infer(tensors: Tensors, layout: Layout, heads: int, dropout: float) -> ASMShape:
-    """What the shapes tell; where parts are missing, what the remaining ones do."""
+    """The shape that the tensors imply; where parts are missing, that of the remaining ones."""
     count = _count(tensors, layout.heads, layout.tables)
     layers = _count(tensors, layout.blocks)
     needed = {

@@ -1,4 +1,4 @@
-"""Reading a trained policy back from a checkpoint: without RLlib, without its dataset, running no code of it."""
+"""Load trained networks from a checkpoint: without RLlib, without the dataset, and without running code from it."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""One minibatch for several learners: each takes its part, and gradients are averaged before every optimiser step."""
+"""Data parallelism: learners share each minibatch and average their gradients before every optimiser step."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from torch import Tensor, distributed, nn
 
 
 class Share:
-    """What one of ``learners`` does of every minibatch of ``batch_size``.
+    """One learner's share of every minibatch.
 
     Learners draw the same minibatches and start from the same weights. A mean over the minibatch is the mean of the
-    learners' means, weighted by the sizes of their parts: gradients averaged so are those of one learner with all of
-    it, up to rounding, and the collective gives the same bits to all of them.
+    learners' means, weighted by the sizes of their shares: gradients averaged in this way are those of one learner with
+    the whole minibatch, up to rounding, and the collective gives the same bits to all learners.
     """
 
     def __init__(self, learner: int, learners: int, batch_size: int) -> None:
@@ -28,7 +28,7 @@ class Share:
 
     @torch.no_grad()
     def average(self, values: Tensor) -> None:
-        """Put the learners' weighted mean in the place of ``values``."""
+        """Replace ``values`` by the learners' weighted mean."""
         values.mul_(self._weight)
         distributed.all_reduce(values)
 
@@ -43,6 +43,6 @@ class Share:
 
     @torch.no_grad()
     def copy_first(self, module: nn.Module) -> None:
-        """Put the first learner's parameters and buffers in the place of everybody's."""
+        """Copy the first learner's parameters and buffers to all learners."""
         for value in module.state_dict().values():
             distributed.broadcast(value, 0)

@@ -1,4 +1,4 @@
-"""The learner's inner loop: K updates, at whose end alone the device is waited for."""
+"""The learner's inner loop: K updates, and one synchronisation of the device at their end."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,11 +16,11 @@ _GATHER = 64
 """Minibatches gathered together: large enough to spread its cost, small enough to stay in the cache."""
 
 Draw = Callable[[int, int], Tensor]
-"""Indices (updates, ..., B) of the minibatches of so many updates from the one of that number."""
+"""From (first update, number of updates) to the indices (updates, ..., B) of their minibatches."""
 
 
 class Logged(NamedTuple):
-    """What K updates logged, on the device still."""
+    """The logged values of K updates, still on the device."""
 
     names: list[str]
     values: Tensor  # (K, names), of seeds trained at once (K, names, n)
@@ -32,9 +32,9 @@ class UpdateLoop:
     def __init__(self, objective: Objective, *, cuda_graph: bool, onednn: bool) -> None:
         """
         Args:
-            objective: what is updated.
-            cuda_graph: capture the update where that can be done.
-            onednn: on a CPU, let oneDNN make the float32 products.
+            objective: the objective to update.
+            cuda_graph: capture the update where possible.
+            onednn: on a CPU, compute float32 products with oneDNN.
         """
         self._objective = objective
         self._cuda_graph = cuda_graph
@@ -42,7 +42,7 @@ class UpdateLoop:
         self._graph: GraphedUpdate | None = None
 
     def forget_graph(self) -> None:
-        """To be called where optimisers were given other tensors."""
+        """Call it after loading a state, which gives the optimisers other tensors."""
         self._graph = None
 
     def run(self, data: DeviceTransitions, draw: Draw, first: int, updates: int, table: FeatureTable | None) -> Logged:
@@ -80,4 +80,4 @@ def _set_rates(objective: Objective, number: int) -> None:
     settings = objective.settings
     if settings.lr_decay != "constant":
         for step in objective.optimizers.values():
-            step.scale_rates(settings.rate_share(number))
+            step.scale_rates(settings.rate_multiplier(number))

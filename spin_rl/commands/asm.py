@@ -108,14 +108,14 @@ def import_(
     storage: Storage = Path("results"),
 ) -> None:
     """Put a model of the published layout into the store; prints the checkpoint, for 'spin-rl train spin --asm'."""
-    from spin_rl.algorithms.published.imports import adopt_asm
+    from spin_rl.algorithms.published.imports import store_imported_asm
     from spin_rl.algorithms.published.interchange import import_asm
     from spin_rl.algorithms.published.state_dicts import read_state_dict
     from spin_rl.platform.datasets import open_dataset
 
     model = import_asm(read_state_dict(file), heads=heads)
     dataset = open_dataset(task, level, bins=bins, root=root)
-    found = adopt_asm(
+    found = store_imported_asm(
         open_store(storage), dataset, model, origin=_digest(file), steps=steps, epochs=epochs, seconds=seconds
     )
     say(found)
@@ -162,7 +162,7 @@ def import_policy(
 ) -> None:
     """Make a checkpoint of a policy in the published layout; prints its folder, for 'spin-rl evaluate'."""
     from spin_rl.algorithms.published import interchange
-    from spin_rl.algorithms.published.imports import adopt_policy
+    from spin_rl.algorithms.published.imports import write_imported_policy
     from spin_rl.algorithms.published.state_dicts import read_state_dict
     from spin_rl.envs import get_task
     from spin_rl.errors import unknown_name
@@ -173,7 +173,7 @@ def import_policy(
     origin = _digest(file)
     found = get_task(task, bins)
     folder = storage.absolute() / "policies" / found.key / origin[:16]
-    adopt_policy(folder, found, policy, shape, algorithm=algorithm, origin=origin)
+    write_imported_policy(folder, found, policy, shape, algorithm=algorithm, origin=origin)
     console.print(f"To evaluate it: [bold]spin-rl evaluate {folder}[/]", soft_wrap=True)
 
 

@@ -19,7 +19,7 @@ from spin_rl.algorithms.policies.cached import CachedPolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy
 from spin_rl.algorithms.policies.slots import SlotPolicy
 from spin_rl.algorithms.presets import get_preset
-from spin_rl.algorithms.published.imports import adopt_asm, adopt_policy
+from spin_rl.algorithms.published.imports import store_imported_asm, write_imported_policy
 from spin_rl.algorithms.published.interchange import export_asm, export_policy, import_asm, import_policy
 from spin_rl.algorithms.published.state_dicts import read_state_dict, write_state_dict
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
@@ -265,13 +265,13 @@ def test_an_imported_model_lies_in_the_store_as_one_that_policies_start_from(toy
     store = ASMStore(tmp_path)
     plain = scrambled(PlainASM(3, (3, 2, 4), SIZES))
     model = import_asm(plain.state_dict(), heads=2)
-    adopted = adopt_asm(store, toy, model, origin="a file", epochs=3, seconds=12.5)
-    assert (adopted.task, adopted.bins, adopted.dataset_digest) == ("toy", 4, toy.meta.digest)
+    stored = store_imported_asm(store, toy, model, origin="a file", epochs=3, seconds=12.5)
+    assert (stored.task, stored.bins, stored.dataset_digest) == ("toy", 4, toy.meta.digest)
     steps_per_epoch = Pretraining(toy, ASMConfig(sizes=SIZES)).steps_per_epoch
-    assert (adopted.step, adopted.epoch, adopted.pretrain_seconds) == (3 * steps_per_epoch, 3.0, 12.5)
-    assert adopt_asm(store, toy, model, origin="a file", epochs=3) == adopted
-    assert adopt_asm(store, toy, model, origin="another file", epochs=3).key != adopted.key
-    loaded = load_asm(Path(store.find(adopted.key[:6]).path)).eval()
+    assert (stored.step, stored.epoch, stored.pretrain_seconds) == (3 * steps_per_epoch, 3.0, 12.5)
+    assert store_imported_asm(store, toy, model, origin="a file", epochs=3) == stored
+    assert store_imported_asm(store, toy, model, origin="another file", epochs=3).key != stored.key
+    loaded = load_asm(Path(store.find(stored.key[:6]).path)).eval()
     seen = inputs(3, (3, 2, 4))
     with torch.no_grad():
         assert_same(loaded(*seen), plain(*seen))
@@ -282,14 +282,14 @@ def test_an_imported_model_lies_in_the_store_as_one_that_policies_start_from(toy
         policy.trunk.blocks[0].out.weight, plain.core_transformer.transformer_blocks[0].mab.out_proj.weight
     )
     with pytest.raises(UserError, match=r"5 observation values .* 2 x 3 choices, .* has 3 and \(3, 2, 4\)"):
-        adopt_asm(store, toy, import_asm(PlainASM(5, (3, 3), SIZES).state_dict(), heads=2), origin="")
+        store_imported_asm(store, toy, import_asm(PlainASM(5, (3, 3), SIZES).state_dict(), heads=2), origin="")
 
 
 def test_an_imported_policy_is_a_checkpoint_that_can_be_evaluated_and_exported(toy, tmp_path):
     plain = scrambled(PlainPolicy(3, (3, 2, 4), SIZES))
     policy, shape = import_policy(plain.state_dict(), heads=2)
     folder = tmp_path / "policies" / "one"
-    adopt_policy(folder, get_task("toy", 4), policy, shape, algorithm="spin", origin="a file")
+    write_imported_policy(folder, get_task("toy", 4), policy, shape, algorithm="spin", origin="a file")
     loaded = load_policy(folder)
     seen, _ = inputs(3, (3, 2, 4))
     with torch.no_grad():
@@ -299,7 +299,7 @@ def test_an_imported_policy_is_a_checkpoint_that_can_be_evaluated_and_exported(t
         torch.testing.assert_close(there(seen), plain(seen), rtol=0, atol=1e-5)
     other, shape = import_policy(PlainPolicy(4, (3, 2, 4), SIZES).state_dict(), heads=2)
     with pytest.raises(UserError, match="4 observation values"):
-        adopt_policy(tmp_path / "two", get_task("toy", 4), other, shape, algorithm="spin", origin="")
+        write_imported_policy(tmp_path / "two", get_task("toy", 4), other, shape, algorithm="spin", origin="")
     assert not (tmp_path / "two").exists()
 
 

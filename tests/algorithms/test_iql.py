@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.objectives import IQL, IQLSettings
-from spin_rl.algorithms.objectives.base import critic_loss
 from spin_rl.algorithms.objectives.iql import actor_loss, value_loss
+from spin_rl.algorithms.objectives.losses import critic_loss
 from spin_rl.algorithms.policies.factored import FactoredPolicy
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, random_batch
 

@@ -47,8 +47,8 @@ def make_asm(spec: AgentSpec) -> ActionStructureModel | None:
 )
 def test_the_learning_rate_falls_to_zero_and_stays_there(decay, shares):
     settings = IQLSettings(lr_decay=decay, lr_decay_updates=8)
-    assert [settings.rate_share(number) for number in (0, 2, 4, 8)] == pytest.approx(shares)
-    assert settings.rate_share(100) == settings.rate_share(8)
+    assert [settings.rate_multiplier(number) for number in (0, 2, 4, 8)] == pytest.approx(shares)
+    assert settings.rate_multiplier(100) == settings.rate_multiplier(8)
 
 
 @pytest.mark.parametrize("decay", ["linear", "cosine"])
@@ -63,7 +63,7 @@ def test_a_cut_run_goes_on_with_the_rate_that_it_had(data, decay):
     second.train(data, 4)
     assert_same_bits(second.state()[0], straight.state()[0])
     rates = [step.optimizer.param_groups[0]["lr"] for step in second.objective.optimizers.values()]
-    assert rates == pytest.approx([0.01 * spec.objective.rate_share(8)] * 2)
+    assert rates == pytest.approx([0.01 * spec.objective.rate_multiplier(8)] * 2)
     straight.train(data, 1)
     ended = straight.state()[0]
     straight.train(data, 2)  # at a rate of 0

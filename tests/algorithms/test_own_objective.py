@@ -12,7 +12,7 @@ from spin_rl.algorithms.data.batches import Batch, DeviceTransitions
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.methods import METHODS, Look, Method
 from spin_rl.algorithms.objectives import OBJECTIVES, Info, Objective, ObjectiveSettings, get_objective
-from spin_rl.algorithms.objectives.base import Target
+from spin_rl.algorithms.objectives.losses import Target
 from spin_rl.algorithms.policies.base import Preparation
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent, build_objective
