@@ -61,7 +61,10 @@ class SeedsAgent:
     def prepare(self, data: DeviceTransitions, storage: FeatureStorage | None = None) -> float:
         """As ``OfflineAgent.prepare`` for each seed; what is the same for all of them is made once."""
         agents = self.agents[:1] if self.objective.prepares_once else self.agents
-        return sum(agent.prepare(data, storage) for agent in agents)
+        seconds = sum(agent.prepare(data, storage) for agent in agents)
+        for name, buffer in self.objective.named_buffers():  # not stacked: what is computed from the data is common
+            buffer.copy_(self.agents[0].objective.get_buffer(name))
+        return seconds
 
     def train(self, data: DeviceTransitions, updates: int) -> list[dict[str, float]]:
         """Make ``updates`` updates of every seed; returns the mean of each logged value over them, by seed.

@@ -1,11 +1,13 @@
 """Critics: values of joint actions against a plain loop over members and sub-actions."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
 from spin_rl.algorithms.networks.critics import FactoredCritic, ValueNetwork
+from spin_rl.errors import UserError
 from tests.algorithms.test_policies import ragged, random_actions
 
 
@@ -39,3 +41,12 @@ def test_members_start_apart():
 
 def test_the_value_network_gives_one_number_a_state():
     assert ValueNetwork(5, 8)(torch.randn(4, 5)).shape == (4,)
+
+
+def test_a_mean_decomposition_divides_the_sum_by_the_sub_actions():
+    total, mean = FactoredCritic(5, (3, 2, 4), 8), FactoredCritic(5, (3, 2, 4), 8, decomposition="mean")
+    mean.load_state_dict(total.state_dict())
+    observation, action = torch.randn(6, 5), torch.tensor([[2, 1, 3]]).expand(6, -1)
+    torch.testing.assert_close(3 * mean.joint_value(observation, action), total.joint_value(observation, action))
+    with pytest.raises(UserError, match="There is no decomposition 'product'"):
+        FactoredCritic(5, (3, 2), decomposition="product")

@@ -1,6 +1,6 @@
 """Methods without a policy network: value decomposition is registered here, and trains, saves, loads and acts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -183,6 +183,18 @@ def test_a_method_refuses_objectives_that_are_not_its_own(registered):
         OfflineAgent(make_spec(objective="iql"))
 
 
-def test_seeds_of_what_does_not_say_that_it_stacks_are_refused(registered):
+def test_its_seeds_are_trained_at_once_where_it_says_so_on_normalised_observations(registered, toy, monkeypatch):
+    monkeypatch.setattr(Decomposed, "stackable", True)
+    data = DeviceTransitions(toy, CPU)
+    together = SeedsAgent(make_spec(), (3, 5))
+    losses = together.train(data, 6)
+    for index, seed in enumerate((3, 5)):
+        alone = OfflineAgent(replace(make_spec(), seed=seed))
+        assert losses[index] == pytest.approx(alone.train(data, 6), rel=1e-4)
+        for name, value in alone.objective.state_dict().items():
+            torch.testing.assert_close(together.states()[index][0][f"networks.{name}"], value, rtol=1e-4, atol=1e-5)
+
+
+def test_seeds_of_an_objective_that_does_not_say_so_are_refused(registered):
     with pytest.raises(UserError, match="Several seeds of decomposed are not trained at once"):
         SeedsAgent(make_spec(), (0, 1))

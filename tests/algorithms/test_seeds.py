@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.methods import METHODS, get_method
+from spin_rl.algorithms.networks.stacked import stack
 from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, DivergedError, OfflineAgent
@@ -95,6 +96,31 @@ def test_seeds_go_on_to_the_same_bits_and_each_is_an_ordinary_checkpoint(data, a
     observation = torch.randn(20, OBSERVATION)
     read, live = load_objective(tmp_path), second.agents[1].objective.eval()
     assert torch.equal(read.decide(observation, None, sample=False), live.decide(observation, None, sample=False))
+
+
+def test_a_layer_without_a_stacked_counterpart_is_refused():
+    networks = [torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Bilinear(2, 2, 2)) for _ in range(2)]
+    with pytest.raises(TypeError, match="Bilinear has no stacked counterpart"):
+        stack(networks, [torch.Generator()] * 2)
+
+
+def test_stacked_layers_hold_the_parameters_that_optimisers_know():
+    """And a layer that is used in two places is one layer still."""
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Linear(3, 3)
+            self.known = list(self.first.parameters())
+            self.second = self.first
+
+    networks = [Twice() for _ in range(2)]
+    stacked = stack(networks, [torch.Generator()] * 2)
+    assert stacked.first is stacked.second
+    assert [id(parameter) for parameter in stacked.known] == [id(parameter) for parameter in stacked.parameters()]
+    assert stacked.first.weight.shape == (2, 3, 3)
+    networks[1].first.weight.data.add_(1.0)
+    assert torch.equal(stacked.first.weight[1], networks[1].first.weight)
 
 
 def test_a_seed_that_diverges_is_named(data, asm_folder):
