@@ -68,12 +68,29 @@ PRESETS: Mapping[str, Preset] = {
 
 @dataclass(frozen=True)
 class Method:
-    """A policy that is trained offline; ``uses_asm`` where it starts from a pretrained action structure model."""
+    """A policy that is trained offline.
+
+    Attributes:
+        name: what commands, files and Tune call it.
+        label: what reports show.
+        class_name: of its RLlib algorithm; its configuration's is ``<class_name>Config``.
+        description: one sentence.
+        build: makes the policy from the observation size, the choices of each sub-action and the preset.
+        objectives: names of those that it can be trained with; the first is its default.
+        pretrained: what it starts from: ``asm``, an action structure model, or nothing.
+    """
 
     name: str
     label: str
+    class_name: str
+    description: str
     build: Callable[[int, Sequence[int], Preset], Policy]
-    uses_asm: bool = False
+    objectives: tuple[str, ...] = ("iql", "awac", "bcq")
+    pretrained: str | None = None
+
+    @property
+    def uses_asm(self) -> bool:
+        return self.pretrained == "asm"
 
 
 def _factored(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
@@ -106,13 +123,47 @@ def _distilled(observation_size: int, nvec: Sequence[int], preset: Preset) -> Po
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("spin", "SPIN", _slots, uses_asm=True),
-        Method("spin-cached", "SPIN-Cached", _cached, uses_asm=True),
-        Method("spin-distill", "SPIN-Distill", _distilled, uses_asm=True),
-        Method("finetune", "SPIN (finetuned)", _finetuned, uses_asm=True),
-        Method("saint", "SAINT", _slots),
-        Method("factored", "Factored", _factored),
-        Method("autoregressive", "Autoregressive", _autoregressive),
+        Method(
+            "spin",
+            "SPIN",
+            "SPIN",
+            "SPIN (arXiv 2601.04441): light heads and queries on a frozen, pretrained action structure model.",
+            _slots,
+            pretrained="asm",
+        ),
+        Method(
+            "spin-cached",
+            "SPIN-Cached",
+            "SPINCached",
+            "SPIN on features that are computed once for the whole dataset.",
+            _cached,
+            pretrained="asm",
+        ),
+        Method(
+            "spin-distill",
+            "SPIN-Distill",
+            "SPINDistill",
+            "SPIN with a student network without attention in place of the trunk.",
+            _distilled,
+            pretrained="asm",
+        ),
+        Method(
+            "finetune",
+            "SPIN (finetuned)",
+            "Finetune",
+            "SPIN whose state encoder and trunk train too, at a learning rate of their own.",
+            _finetuned,
+            pretrained="asm",
+        ),
+        Method("saint", "SAINT", "Saint", "SAINT (arXiv 2505.12109): SPIN's network, trained from scratch.", _slots),
+        Method("factored", "Factored", "Factored", "The factored baseline: an MLP with independent heads.", _factored),
+        Method(
+            "autoregressive",
+            "Autoregressive",
+            "Autoregressive",
+            "The autoregressive baseline: an LSTM over sub-actions.",
+            _autoregressive,
+        ),
     )
 }
 
