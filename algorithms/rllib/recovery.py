@@ -1,4 +1,4 @@
-"""Which checkpoint of a trial is whole, and which is its last: what a sweep resumes from after its driver was killed."""
+"""Which checkpoint of a trial is whole, and which is its last: what a sweep resumes from after a kill."""
 
 import hashlib
 import json
