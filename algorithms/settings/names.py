@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, fields
 from typing import Any, get_args
 
-from spin_rl.algorithms.methods import Preset
+from spin_rl.algorithms.methods import PRESETS, Preset
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings
 from spin_rl.algorithms.settings.training import SetBy, TrainingSettings
 from spin_rl.errors import UserError, unknown_name
@@ -43,7 +43,7 @@ def _objective_settings() -> dict[str, ObjectiveSetting]:
     found = {}
     for name, by_objective in owners.items():
         first = OBJECTIVES[next(iter(by_objective))].settings_class
-        defaults = ", ".join(f"{objective} ({field.default})" for objective, field in by_objective.items())
+        defaults = ", ".join(f"{objective} (default {field.default})" for objective, field in by_objective.items())
         said = _attribute_help(first).get(name, "")
         found[name] = ObjectiveSetting(next(iter(by_objective.values())).type, f"of {defaults}: {said}".rstrip(": "))
     return found
@@ -70,8 +70,14 @@ NETWORK_SETTINGS = tuple(
 FREE_SETTINGS = tuple(name for name in SETTINGS if name not in _FIELDS or not _FIELDS[name].metadata["option"])
 """What a command line may set; commands have options of their own for the others, or derive them."""
 
-HELP: Mapping[str, str] = _attribute_help(TrainingSettings) | {
-    name: setting.help for name, setting in OBJECTIVE_SETTINGS.items()
+_CHOICES: Mapping[str, Iterable[str]] = {"objective": OBJECTIVES, "preset": PRESETS}
+
+HELP: Mapping[str, str] = {
+    name: f"{text.rstrip('.')}: {', '.join(_CHOICES[name])}." if name in _CHOICES else text
+    for name, text in (
+        *_attribute_help(TrainingSettings).items(),
+        *((name, setting.help) for name, setting in OBJECTIVE_SETTINGS.items()),
+    )
 }
 """What each setting is."""
 

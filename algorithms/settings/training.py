@@ -43,8 +43,8 @@ class TrainingSettings:
 
     Attributes:
         method_name: the method; the configuration's class fixes it.
-        objective: the offline objective: iql, awac or bcq.
-        preset: sizes of all networks: paper, small or tiny.
+        objective: the offline objective.
+        preset: sizes of all networks.
         network: fields of the preset to change, those of the model under ``asm`` (``{"asm": {"width": 128}}``).
         lr: learning rate of the first update.
         gamma: discount factor.
