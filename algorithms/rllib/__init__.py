@@ -6,9 +6,9 @@ Every method of ``METHODS`` has an algorithm and a configuration here: ``SPIN`` 
 
 from typing import TYPE_CHECKING, Any
 
-from spin_rl.algorithms.rllib.algorithm import ALGORITHMS, OfflineAlgorithm
+from spin_rl.algorithms.rllib.algorithm import OfflineAlgorithm
 from spin_rl.algorithms.rllib.classes import CLASSES, register_algorithms
-from spin_rl.algorithms.rllib.config import OfflineConfig
+from spin_rl.algorithms.rllib.config import ALGORITHMS, OfflineConfig
 
 if TYPE_CHECKING:
 

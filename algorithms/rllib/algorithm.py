@@ -22,7 +22,7 @@ from ray.tune import Checkpoint
 
 from spin_rl.algorithms.evaluation.evaluator import random_state_kept
 from spin_rl.algorithms.rllib.checkpoint import Progress, read_checkpoint, read_settings, write_checkpoint
-from spin_rl.algorithms.rllib.config import OfflineConfig
+from spin_rl.algorithms.rllib.config import ALGORITHMS, OfflineConfig
 from spin_rl.algorithms.rllib.evaluator import Evaluator, Place
 from spin_rl.algorithms.rllib.recovery import last_whole_checkpoint
 from spin_rl.algorithms.settings import TrainingSettings
@@ -32,9 +32,6 @@ logger = logging.getLogger(__name__)
 
 ANY_METHOD = "OfflineRL"
 """The trainable whose configuration names the method, for sweeps over methods."""
-
-ALGORITHMS: dict[str, type["OfflineAlgorithm"]] = {}
-"""The algorithm of each method, by the method's name; ``classes`` makes them."""
 
 
 class OfflineAlgorithm(Algorithm):
@@ -242,7 +239,7 @@ class OfflineAlgorithm(Algorithm):
         folder = Path(getattr(path, "path", path))
         settings = read_settings(folder)
         algorithm = ALGORITHMS[settings["method_name"]]
-        restored = algorithm(config=algorithm.get_default_config().update_from_dict(settings))
+        restored: OfflineAlgorithm = algorithm(config=algorithm.get_default_config().update_from_dict(settings))
         restored.restore_from_path(folder)
         return restored
 

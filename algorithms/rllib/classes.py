@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.registry import register_trainable
 
 from spin_rl.algorithms.methods import METHODS, Method
-from spin_rl.algorithms.rllib.algorithm import ALGORITHMS, ANY_METHOD, OfflineAlgorithm
-from spin_rl.algorithms.rllib.config import OfflineConfig
+from spin_rl.algorithms.rllib.algorithm import ANY_METHOD, OfflineAlgorithm
+from spin_rl.algorithms.rllib.config import ALGORITHMS, OfflineConfig
 from spin_rl.algorithms.rllib.recognition import recognise_checkpoints
 from spin_rl.algorithms.rllib.retries import repeat_accidents_only
 
@@ -18,17 +18,14 @@ if TYPE_CHECKING:
     def __getattr__(name: str) -> Any: ...
 
 
-def _classes_of(method: Method) -> tuple[Any, Any]:
-    """The algorithm and the configuration of a method, each with the other as its own."""
+def _algorithm_of(method: Method) -> type[OfflineAlgorithm]:
+    """The algorithm of a method, with its configuration as ``config_class``."""
     about = {"__module__": __name__, "__doc__": method.description}
     config: Any = type(f"{method.class_name}Config", (OfflineConfig,), {**about, "method_name": method.name})
-    algorithm: Any = type(method.class_name, (OfflineAlgorithm,), {**about, "config_class": config})
-    config.algorithm_class = algorithm
-    return algorithm, config
+    return type(method.class_name, (OfflineAlgorithm,), {**about, "config_class": config})
 
 
-OfflineConfig.algorithm_class = OfflineAlgorithm
-ALGORITHMS.update({method.name: _classes_of(method)[0] for method in METHODS.values()})
+ALGORITHMS.update({method.name: _algorithm_of(method) for method in METHODS.values()})
 CLASSES: dict[str, type] = {
     made.__name__: made for algorithm in ALGORITHMS.values() for made in (algorithm, algorithm.config_class)
 }

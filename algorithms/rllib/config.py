@@ -4,7 +4,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from gymnasium.spaces import Box, MultiDiscrete
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
@@ -24,6 +24,12 @@ from spin_rl.algorithms.settings import (
 from spin_rl.algorithms.settings.names import type_of
 from spin_rl.algorithms.settings.training import SetBy
 from spin_rl.errors import UserError
+
+ALGORITHMS: dict[str, Any] = {}
+"""The algorithm class of each method, by the method's name; ``classes`` makes them.
+
+They are no attributes of the configurations: Ray follows a class's attributes, and each would lead back to the other.
+"""
 
 _SET_BY = {field.name: field.metadata["by"] for field in fields(TrainingSettings)}
 _KEYWORDS = tuple(name for name in SETTINGS if _SET_BY.get(name, SetBy.OBJECTIVE) in (SetBy.TRAINING, SetBy.OBJECTIVE))
@@ -57,11 +63,9 @@ class OfflineConfig(AlgorithmConfig):
     method_name = TrainingSettings.method_name
     network: Mapping[str, Any]
     trial: Mapping[str, Any]
-    algorithm_class: ClassVar[type | None] = None
-    """The algorithm that it configures; ``classes`` sets it, because an algorithm's module needs this one."""
 
     def __init__(self, algo_class: type | None = None) -> None:
-        super().__init__(algo_class=algo_class or self.algorithm_class)
+        super().__init__(algo_class=algo_class or ALGORITHMS[self.method_name])
         defaults = TrainingSettings()
         for name, by in _SET_BY.items():
             if by not in (SetBy.CLASS, SetBy.OBJECTIVE):

@@ -110,6 +110,7 @@ def test_overlapped_evaluation_changes_no_number_and_no_checkpoint(small_data, t
 def test_evaluating_and_acting_between_iterations_change_no_later_number(small_data):
     config = configure("factored", small_data).resources(num_cpus_for_main_process=2)
     _, expected = plain_loop(config.copy(copy_frozen=False), 4)
+    untrained = build_objective(config.settings.agent_spec())
     algorithm = config.evaluation(evaluation_interval=3).build_algo()
     assert numbers(algorithm.train()) == expected[0]
     learner = algorithm.learner_group._learner
@@ -118,8 +119,7 @@ def test_evaluating_and_acting_between_iterations_change_no_later_number(small_d
     evaluated = algorithm.evaluate()
     assert evaluated["return_mean"] == evaluated["env_runners"]["episode_return_mean"]
     assert {**evaluated, "updates": 0} == {**expected[0]["eval"], "env_runners": evaluated["env_runners"]}
-    module, untrained = algorithm.get_module(), build_objective(config.settings.agent_spec())
-    assert_same_bits(module.objective.state_dict(), untrained.state_dict())
+    assert_same_bits(algorithm.get_module().objective.state_dict(), untrained.state_dict())
     results = [algorithm.train() for _ in range(3)]
     assert [numbers(result) for result in results] == expected[1:]
     again = results[1]["evaluation"]  # RLlib's, every third iteration

@@ -30,10 +30,8 @@ def test_what_an_objective_has_beyond_the_shared_settings_is_a_setting():
             assert (field.name in OBJECTIVE_SETTINGS) == (field.name not in shared), field.name
     assert set(OBJECTIVE_SETTINGS) < set(FREE_SETTINGS)
     assert parse_settings(["expectile=0.7"]) == {"expectile": 0.7}
-    assert (
-        OBJECTIVE_SETTINGS["weight_cap"].help
-        == "of iql (default 100.0), awac (default 100.0): largest advantage weight."
-    )
+    said = "of iql (default 100.0), awac (default 100.0): largest advantage weight."
+    assert OBJECTIVE_SETTINGS["weight_cap"].help == said
 
 
 def test_every_setting_is_explained_and_no_name_has_two_meanings():
