@@ -13,7 +13,7 @@ from spin_rl.algorithms.policies import (
     Policy,
     SlotPolicy,
 )
-from spin_rl.errors import unknown_name
+from spin_rl.errors import UserError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,9 @@ class Method:
         build: makes the policy from the observation size, the choices of each sub-action and the preset.
         objectives: names of those that it can be trained with; the first is its default.
         pretrained: what it starts from: ``asm``, an action structure model, or nothing.
+        settings: settings that only this method and others that list them have.
+        constant_features: whether its policy reads features that do not change in training, so that a trunk's dropout
+            cannot be a part of them.
     """
 
     name: str
@@ -87,10 +90,20 @@ class Method:
     build: Callable[[int, Sequence[int], Preset], Policy]
     objectives: tuple[str, ...] = ("iql", "awac", "bcq")
     pretrained: str | None = None
+    settings: frozenset[str] = frozenset()
+    constant_features: bool = False
 
     @property
     def uses_asm(self) -> bool:
         return self.pretrained == "asm"
+
+    def check_objective(self, objective: str) -> None:
+        """UserError where it cannot be trained with ``objective``."""
+        if objective not in self.objectives:
+            raise UserError(
+                f"{self.name} is trained with {' or '.join(self.objectives)}, not with {objective}: "
+                "change the objective or the algorithm."
+            )
 
 
 def _factored(observation_size: int, nvec: Sequence[int], preset: Preset) -> Policy:
@@ -138,6 +151,8 @@ METHODS: Mapping[str, Method] = {
             "SPIN on features that are computed once for the whole dataset.",
             _cached,
             pretrained="asm",
+            settings=frozenset({"feature_dtype", "feature_memory_gib"}),
+            constant_features=True,
         ),
         Method(
             "spin-distill",
@@ -146,6 +161,7 @@ METHODS: Mapping[str, Method] = {
             "SPIN with a student network without attention in place of the trunk.",
             _distilled,
             pretrained="asm",
+            constant_features=True,
         ),
         Method(
             "finetune",
@@ -166,6 +182,9 @@ METHODS: Mapping[str, Method] = {
         ),
     )
 }
+
+METHOD_SETTINGS = frozenset(name for method in METHODS.values() for name in method.settings)
+"""Settings that only some methods have."""
 
 
 def get_method(name: str) -> Method:

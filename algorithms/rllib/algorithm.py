@@ -5,7 +5,6 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -13,7 +12,6 @@ from typing import Any
 
 import torch
 from pyarrow.fs import FileType
-from ray.exceptions import RayTaskError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
@@ -23,7 +21,8 @@ from ray.tune import Checkpoint
 from spin_rl.algorithms.evaluation.evaluator import random_state_kept
 from spin_rl.algorithms.rllib.checkpoint import Progress, read_checkpoint, read_settings, write_checkpoint
 from spin_rl.algorithms.rllib.config import ALGORITHMS, OfflineConfig
-from spin_rl.algorithms.rllib.evaluator import Evaluator, Place
+from spin_rl.algorithms.rllib.learners import Learners
+from spin_rl.algorithms.rllib.overlap import OverlappedEvaluation
 from spin_rl.algorithms.rllib.recovery import last_whole_checkpoint
 from spin_rl.algorithms.settings import TrainingSettings
 from spin_rl.platform.common.process_metrics import system_metrics
@@ -46,7 +45,6 @@ class OfflineAlgorithm(Algorithm):
 
     config_class: type[OfflineConfig] = OfflineConfig
     learner_group: Any
-    _evaluator: Evaluator | None = None
 
     # Life of an algorithm: built for a trial, reused for others, stopped.
 
@@ -59,6 +57,7 @@ class OfflineAlgorithm(Algorithm):
         return False  # RLlib wants them for evaluation_interval; ``evaluate`` needs none
 
     def setup(self, config: OfflineConfig) -> None:
+        self._overlap = OverlappedEvaluation()
         self._build(config)
         self._resume()
 
@@ -67,7 +66,11 @@ class OfflineAlgorithm(Algorithm):
         self._prepared = False
         super().setup(config)
         self._settings: TrainingSettings = self.config.settings
-        self._pretrain_seconds = float(self._first_learner(lambda learner: learner.pretrain_seconds))
+        self._pretrain_seconds = float(self._learners.first(lambda learner: learner.pretrain_seconds))
+
+    @property
+    def _learners(self) -> Learners:
+        return Learners(self.learner_group)
 
     def reset(self, new_config: Any, storage: Any = None) -> bool:
         """Tune's, where it reuses the process of a trial for the next."""
@@ -94,7 +97,7 @@ class OfflineAlgorithm(Algorithm):
 
     def cleanup(self) -> None:
         super().cleanup()
-        self._close_evaluator()
+        self._overlap.close()
 
     # An iteration.
 
@@ -106,12 +109,12 @@ class OfflineAlgorithm(Algorithm):
             return
         if not self._prepared:
             # nothing is prepared again after a restore, except for what lies in memory only
-            preparation = float(self._each_learner(lambda learner: learner.prepare())[0])
+            preparation = float(self._learners.each(lambda learner: learner.prepare())[0])
             progress.preparation_seconds = max(progress.preparation_seconds, preparation)
             self._prepared = True
         if progress.started:
             updates = settings.updates_per_iteration
-            progress.losses, seconds = self._each_learner(lambda learner: learner.train_updates(updates))[0]
+            progress.losses, seconds = self._learners.each(lambda learner: learner.train_updates(updates))[0]
             progress.updates += updates
             progress.train_seconds += seconds
             progress.updates_per_second = updates / seconds
@@ -122,42 +125,15 @@ class OfflineAlgorithm(Algorithm):
 
     def _evaluate(self) -> None:
         """Evaluate the policy as it stands; ``time/evaluation_seconds`` is how long that held up the training."""
-        started, trained = time.perf_counter(), 0.0
+        settings, started, trained = self._settings, time.perf_counter(), 0.0
         if self.config.overlaps_evaluation:
-            results, trained = self._evaluate_beside_training()
+            left = settings.trial.get("updates", math.inf) - self._progress.updates
+            most = min(settings.evaluate_every, left)
+            results, trained = self._overlap.evaluate(self._learners, settings.updates_per_iteration, most)
         else:
-            results = self._first_learner(lambda learner: learner.evaluate())
+            results = self._learners.first(lambda learner: learner.evaluate())
         self._progress.evaluation = [{**result, "updates": self._progress.updates} for result in results]
         self._progress.evaluation_seconds += time.perf_counter() - started - trained
-
-    def _evaluate_beside_training(self) -> tuple[list[dict[str, float]], float]:
-        """Results of an evaluation, and the seconds for which the learners trained ahead meanwhile."""
-        settings, trained = self._settings, 0.0
-        updates = settings.updates_per_iteration
-        evaluator = self._evaluator_at(self._first_learner(lambda _: Place.here()))
-        try:
-            evaluator.start(*self._first_learner(lambda learner: (learner.snapshots(), learner.evaluation_request())))
-            budget = settings.trial.get("updates", math.inf)
-            most = min(settings.evaluate_every, budget - self._progress.updates)
-            ahead = self._first_learner(lambda learner: learner.updates_ahead())
-            while ahead < most and not evaluator.done():
-                ahead, seconds = self._each_learner(lambda learner: learner.train_ahead(updates))[0]
-                trained += seconds
-            return evaluator.results(), trained
-        except BaseException:
-            self._close_evaluator()
-            raise
-
-    def _evaluator_at(self, place: Place) -> Evaluator:
-        if self._evaluator is None or self._evaluator.place != place:
-            self._close_evaluator()
-            self._evaluator = Evaluator(place)
-        return self._evaluator
-
-    def _close_evaluator(self) -> None:
-        evaluator, self._evaluator = self._evaluator, None
-        if evaluator:
-            evaluator.close()
 
     def _log(self) -> None:
         log, progress = self.metrics.log_value, self._progress
@@ -197,7 +173,7 @@ class OfflineAlgorithm(Algorithm):
         Returns:
             Means over the seeds under the names of ``eval/``, and under RLlib's ``env_runners``.
         """
-        by_seed = self._first_learner(lambda learner: learner.evaluate())
+        by_seed = self._learners.first(lambda learner: learner.evaluate())
         means = {name: fmean(values[name] for values in by_seed) for name in by_seed[0]}
         rllib = {"episode_return_mean": means["return_mean"], "num_episodes": int(means["episodes"])}
         return {**means, "env_runners": rllib}
@@ -214,15 +190,15 @@ class OfflineAlgorithm(Algorithm):
                 action_space=self.config.action_space,
                 model_config=spec.model_config,
             )
-        snapshot = self._first_learner(lambda learner: learner.snapshots())[0]
+        snapshot = self._learners.first(lambda learner: learner.snapshots())[0]
         module.objective.load_state_dict(snapshot.networks)
         return module
 
     def save_to_path(self, path: Any = None, **_rllib: Any) -> str:
         """Write a checkpoint into folder ``path``, a new temporary one by default; returns the folder."""
         folder = Path(path or tempfile.mkdtemp(prefix="spin-rl-checkpoint-"))
-        states = self._first_learner(lambda learner: learner.agent_states())
-        for number, state in enumerate(self._each_learner(lambda learner: learner.random_state())[1:], 1):
+        states = self._learners.first(lambda learner: learner.agent_states())
+        for number, state in enumerate(self._learners.each(lambda learner: learner.random_state())[1:], 1):
             states[0][0].update({f"learner{number}.{name}": value for name, value in state.items()})
         spec = self._settings.agent_spec()
         specs = [replace(spec, seed=seed) for seed in self._settings.seeds]
@@ -250,7 +226,7 @@ class OfflineAlgorithm(Algorithm):
             UserError: the folder is not a checkpoint that can be read.
         """
         states, self._progress = read_checkpoint(Path(path), self._settings.seeds)
-        self._each_learner(lambda learner: learner.load_agent_states(states))
+        self._learners.each(lambda learner: learner.load_agent_states(states))
         self._prepared = False
 
     def restore(self, checkpoint_path: Any) -> None:
@@ -269,22 +245,3 @@ class OfflineAlgorithm(Algorithm):
         last = last_whole_checkpoint(filesystem, self._storage.trial_fs_path)
         if last is not None:
             super().restore(Checkpoint(last, filesystem))
-
-    # Calls on learners, which may be in other processes.
-
-    def _each_learner(self, call: Callable[[Any], Any]) -> list[Any]:
-        """What ``call(learner)`` returned on every learner; raises what it raised."""
-        return _values(self.learner_group.foreach_learner(call))
-
-    def _first_learner(self, call: Callable[[Any], Any]) -> Any:
-        ids = None if self.learner_group.is_local else [0]
-        return _values(self.learner_group.foreach_learner(call, remote_actor_ids=ids))[0]
-
-
-def _values(results: Any) -> list[Any]:
-    """What calls on learners returned; raises what one of them raised, by its own type."""
-    for result in results.result_or_errors:
-        if not result.ok:
-            error = result.get()
-            raise error.cause if isinstance(error, RayTaskError) else error
-    return [result.get() for result in results]

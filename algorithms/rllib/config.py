@@ -10,6 +10,7 @@ from gymnasium.spaces import Box, MultiDiscrete
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.rllib.data import ArrowOfflineData
 from spin_rl.algorithms.rllib.learner import OfflineLearner
 from spin_rl.algorithms.rllib.module import OfflineRLModule
@@ -70,6 +71,7 @@ class OfflineConfig(AlgorithmConfig):
         for name, by in _SET_BY.items():
             if by not in (SetBy.CLASS, SetBy.OBJECTIVE):
                 setattr(self, name, getattr(defaults, name))
+        self.objective = get_method(self.method_name).objectives[0]
         for name in OBJECTIVE_SETTINGS:
             setattr(self, name, None)  # the objective's default
         # an offline algorithm steps no environment while it trains

@@ -6,7 +6,7 @@ import torch
 
 from spin_rl.algorithms.asm.files import read_shape
 from spin_rl.algorithms.data.features import FeatureStorage
-from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.methods import METHOD_SETTINGS, METHODS, get_method
 from spin_rl.algorithms.networks.precision import check_onednn, check_precision
 from spin_rl.algorithms.settings.training import TrainingSettings
 from spin_rl.algorithms.training.agent import check_asm_data, check_asm_shape
@@ -18,22 +18,12 @@ from spin_rl.platform.asm_store.store import read_checkpoint
 def check_settings(settings: TrainingSettings) -> None:
     """UserError where settings do not fit each other, the objective, the method or its model; reads no transitions."""
     settings.objective_settings()
-    check_objective(settings)
+    get_method(settings.method_name).check_objective(settings.objective)
     check_device(settings)
     check_learners(settings)
     check_seeds_at_once(settings)
     check_features(settings)
     check_model(settings)
-
-
-def check_objective(settings: TrainingSettings) -> None:
-    """UserError where the method cannot be trained with the objective."""
-    method = get_method(settings.method_name)
-    if settings.objective not in method.objectives:
-        raise UserError(
-            f"{method.name} cannot be trained with objective={settings.objective}: choose "
-            f"{' or '.join(method.objectives)}, or another method."
-        )
 
 
 def check_device(settings: TrainingSettings) -> None:
@@ -73,18 +63,16 @@ def check_seeds_at_once(settings: TrainingSettings) -> None:
 
 
 def check_features(settings: TrainingSettings) -> None:
-    """UserError where settings of constant features are given to a method that has none, or the reverse."""
+    """UserError where settings are given that only other methods have, or that the method's features exclude."""
     method = get_method(settings.method_name)
-    if method.name == "spin-cached":
-        FeatureStorage(settings.feature_dtype or "float32")
-    else:
-        for name in ("feature_dtype", "feature_memory_gib"):
-            if getattr(settings, name) is not None:
-                raise UserError(
-                    f"{name}={getattr(settings, name)} is a setting of spin-cached, the method is {method.name}: "
-                    "leave it out or train spin-cached."
-                )
-    if settings.network.get("trunk_dropout") and method.name in ("spin-cached", "spin-distill"):
+    for name in sorted(METHOD_SETTINGS - method.settings):
+        if (value := getattr(settings, name)) is not None:
+            owners = " and ".join(other.name for other in METHODS.values() if name in other.settings)
+            raise UserError(
+                f"{name}={value} is a setting of {owners}, the method is {method.name}: leave it out or train {owners}."
+            )
+    FeatureStorage(settings.feature_dtype or "float32")
+    if settings.network.get("trunk_dropout") and method.constant_features:
         raise UserError(
             f"trunk_dropout=True makes features random, {method.name} trains on constant ones: leave it out or "
             "train spin."

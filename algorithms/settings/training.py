@@ -43,7 +43,7 @@ class TrainingSettings:
 
     Attributes:
         method_name: the method; the configuration's class fixes it.
-        objective: the offline objective.
+        objective: the offline objective; a configuration begins with the first of its method.
         preset: sizes of all networks.
         network: fields of the preset to change, those of the model under ``asm`` (``{"asm": {"width": 128}}``).
         lr: learning rate of the first update.

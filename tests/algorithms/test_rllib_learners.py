@@ -96,11 +96,11 @@ def test_overlapped_evaluation_changes_no_number_and_no_checkpoint(small_data, t
 
     # a reused algorithm is a new one, but for its evaluator
     other = configure("saint", small_data).resources(num_cpus_for_main_process=2).debugging(seed=8)
-    evaluator = algorithm._evaluator
+    evaluator = algorithm._overlap.evaluator
     process = process_of(evaluator)
     assert algorithm.reset({**other.to_dict(), "method_name": "saint"})
     assert [numbers(algorithm.train()) for _ in range(3)] == plain_loop(other, 3)[1]
-    assert algorithm._evaluator is evaluator
+    assert algorithm._overlap.evaluator is evaluator
     algorithm.restore_from_path(algorithm.save_to_path(tmp_path / "saint"))
     assert numbers(algorithm.train()) == plain_loop(other, 4)[1][-1]
     algorithm.stop()
