@@ -158,7 +158,7 @@ def test_seeds_of_one_trial_are_trials_of_one_seed(small_data, tmp_path):
 
 def test_trials_in_a_reused_process_are_fresh_ones_and_one_that_diverges_is_not_repeated(small_data, tmp_path):
     register_algorithms()
-    base = configure("factored", small_data).to_dict()
+    base = configure("factored", small_data).resources(num_cpus_for_main_process=2).to_dict()
     trials = [
         {"algorithm": "saint", "seed": 5},
         {"algorithm": "factored", "seed": 6},

@@ -58,7 +58,7 @@ def test_a_notebook_shows_the_keywords_of_training_and_their_help():
     text = inspect.getdoc(OfflineConfig.training)
     for name in ours:
         assert f"\n    {name}: " in text, name
-    assert "first of its method: iql, awac, bcq (default: iql)" in text
+    assert "first of its method: iql, awac, bcq (default: iql)." in " ".join(text.split())
     assert OfflineConfig().training(beta=2.0, lr=0.1).settings.objective_settings().beta == 2.0
     with pytest.raises(TypeError, match="expectil"):
         OfflineConfig().training(expectil=0.7)
