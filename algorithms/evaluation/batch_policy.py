@@ -1,4 +1,4 @@
-"""Policies as the batched evaluator wants them: NumPy in, NumPy out, no random numbers of their own."""
+"""Policies in the form that the batched evaluator takes: NumPy in, NumPy out, no random numbers of their own."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Actor(Protocol):
-    """What decides: an objective, or a policy by itself."""
+    """What chooses actions: an objective, or a policy by itself."""
 
     training: bool
 
@@ -21,7 +21,7 @@ class Actor(Protocol):
 
 
 class ActingPolicy:
-    """Decisions sampled by the uniforms it is given, or the best; see ``spin_rl.envs.BatchPolicy``."""
+    """Actions sampled at the uniforms it is given, or the best ones; see ``spin_rl.envs.BatchPolicy``."""
 
     def __init__(self, actor: Actor, device: torch.device, *, sample: bool) -> None:
         self._actor = actor

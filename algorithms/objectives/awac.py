@@ -22,13 +22,19 @@ from spin_rl.errors import UserError
 
 @dataclass(frozen=True)
 class AWACSettings(ObjectiveSettings):
-    """The paper's settings."""
+    """Settings of AWAC; the defaults are the paper's.
+
+    Attributes:
+        temperature: of the advantage weights.
+        weight_cap: largest advantage weight.
+        value_samples: joint actions over which the expected value of a policy that does not factorise is averaged.
+    """
 
     name = "awac"
 
     temperature: float = 0.3
     weight_cap: float = 100.0
-    value_samples: int = 4  # K joint actions of a policy whose expected value is not exact
+    value_samples: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()

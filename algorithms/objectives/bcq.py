@@ -21,12 +21,17 @@ from spin_rl.errors import UserError
 
 @dataclass(frozen=True)
 class BCQSettings(ObjectiveSettings):
-    """The paper's settings."""
+    """Settings of BCQ; the defaults are the paper's.
+
+    Attributes:
+        threshold: a choice is admissible if its probability is at least this share of the likeliest one's.
+        candidates: joint actions sampled from a policy that does not factorise, of which the best is taken.
+    """
 
     name = "bcq"
 
     threshold: float = 0.3
-    candidates: int = 10  # K joint actions of a policy whose best action is not exact
+    candidates: int = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,7 +21,13 @@ from spin_rl.errors import UserError
 
 @dataclass(frozen=True)
 class IQLSettings(ObjectiveSettings):
-    """The paper's settings."""
+    """Settings of IQL; the defaults are the paper's.
+
+    Attributes:
+        expectile: of the regression of V on the target critic's Q.
+        beta: inverse temperature of the advantage weights.
+        weight_cap: largest advantage weight.
+    """
 
     name = "iql"
 

@@ -1,45 +1,20 @@
-"""The methods as RLlib offline Algorithms: a thin shell around the numerical core."""
+"""The methods as RLlib offline Algorithms: a thin shell around the numerical core.
+
+Every method of ``METHODS`` has an algorithm and a configuration here: ``SPIN`` and ``SPINConfig``, ``Factored`` and
+``FactoredConfig``, ...
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from spin_rl.algorithms.rllib.algorithm import OfflineAlgorithm
-from spin_rl.algorithms.rllib.catalogue import (
-    ALGORITHMS,
-    SPIN,
-    Autoregressive,
-    Factored,
-    Finetune,
-    Saint,
-    SPINCached,
-    SPINDistill,
-    register_algorithms,
-)
-from spin_rl.algorithms.rllib.config import OfflineConfig
-from spin_rl.algorithms.rllib.method_configs import (
-    AutoregressiveConfig,
-    FactoredConfig,
-    FinetuneConfig,
-    SaintConfig,
-    SPINCachedConfig,
-    SPINConfig,
-    SPINDistillConfig,
-)
+from spin_rl.algorithms.rllib.classes import CLASSES, register_algorithms
+from spin_rl.algorithms.rllib.config import ALGORITHMS, OfflineConfig
 
-__all__ = [
-    "ALGORITHMS",
-    "SPIN",
-    "Autoregressive",
-    "AutoregressiveConfig",
-    "Factored",
-    "FactoredConfig",
-    "Finetune",
-    "FinetuneConfig",
-    "OfflineAlgorithm",
-    "OfflineConfig",
-    "SPINCached",
-    "SPINCachedConfig",
-    "SPINConfig",
-    "SPINDistill",
-    "SPINDistillConfig",
-    "Saint",
-    "SaintConfig",
-    "register_algorithms",
-]
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
+
+
+globals().update(CLASSES)
+
+__all__ = ["ALGORITHMS", "OfflineAlgorithm", "OfflineConfig", "register_algorithms", *CLASSES]

@@ -1,4 +1,4 @@
-"""RLlib's handle on our datasets: nothing is read through Ray Data, the learner maps the Arrow copy itself."""
+"""What RLlib holds in place of its offline data: the learner maps the Arrow copy itself, without Ray Data."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which checkpoint of a trial is whole, and which is its last: what a sweep goes on from when its driver was killed."""
+"""Which checkpoint of a trial is whole, and which is its last: what a sweep resumes from after a kill."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ def digests_of(folder: Path) -> dict[str, str]:
 def last_whole_checkpoint(filesystem: FileSystem, trial: str) -> str | None:
     """The whole ``checkpoint_*`` in a trial's folder that has the most updates, or None.
 
-    Its number does not tell: Tune begins to count anew where it lost its own note of the trial.
+    Their numbers are no guide: Tune counts from 0 again where it lost its own record of the trial.
     """
     entries = filesystem.get_file_info(FileSelector(trial, allow_not_found=True))
     folders = [entry.path for entry in entries if entry.type == FileType.Directory and "checkpoint_" in entry.base_name]
@@ -29,7 +29,7 @@ def last_whole_checkpoint(filesystem: FileSystem, trial: str) -> str | None:
 
 
 def _whole_updates(filesystem: FileSystem, folder: str) -> int:
-    """Updates behind a checkpoint; -1 where it is not whole, because its writing or copying was cut off."""
+    """Updates behind a checkpoint; -1 where it is not whole, because its writing or copying was interrupted."""
     try:
         record = json.loads(_read(filesystem, f"{folder}/{RECORD}"))
         files: Mapping[str, str] = record.get("files", {})

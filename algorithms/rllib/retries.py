@@ -1,4 +1,4 @@
-"""Which failed trials Tune repeats."""
+"""Which failed trials Tune retries."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,10 +11,10 @@ from spin_rl.errors import UserError
 
 
 def repeat_accidents_only() -> None:
-    """Keep Tune from repeating trials that failed of themselves, as they would in the same way again.
+    """Keep Tune from retrying trials whose failure would repeat itself.
 
-    Its ``max_failures`` is for workers and nodes that are lost. It does not tell these from a loss that is not finite
-    or from settings that are wrong, and has no place where one could: what counts failures is told here.
+    Its ``max_failures`` is for workers and nodes that are lost. It does not distinguish these from a loss that is not
+    finite or from wrong settings, and has no hook to do so: the method that counts failures is wrapped here.
     """
     if not hasattr(Trial.handle_error, "_counts_accidents"):
         Trial.handle_error = _counting(Trial.handle_error)

@@ -112,7 +112,7 @@ def train(
     tracking_uri: Tracking = None,
 ) -> None:
     """Train a policy offline, once for each seed; pretrains what it needs. The same command again goes on."""
-    from spin_rl.algorithms.rllib.config import check_trial, parse_settings
+    from spin_rl.algorithms.settings import check_trial, parse_settings
     from spin_rl.commands.pretrain import asm_config, masking_of
     from spin_rl.platform.asm_store.store import ASMStore, asm_root
     from spin_rl.platform.common.identity import identity_key

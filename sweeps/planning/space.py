@@ -10,7 +10,7 @@ from spin_rl.algorithms.asm.model import TRUNK_SIZES
 from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
 from spin_rl.algorithms.presets import get_preset
-from spin_rl.algorithms.rllib.config import FREE_SETTINGS, NETWORK_SETTINGS, parse_settings
+from spin_rl.algorithms.settings import FREE_SETTINGS, NETWORK_SETTINGS, parse_settings
 from spin_rl.errors import UserError, unknown_name
 
 Space = Mapping[str, tuple[Any, ...]]

@@ -10,7 +10,7 @@ from spin_rl.algorithms.asm.model import TRUNK_SIZES
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.presets import get_preset
-from spin_rl.algorithms.rllib.config import FREE_SETTINGS, NETWORK_SETTINGS, check_trial
+from spin_rl.algorithms.settings import FREE_SETTINGS, NETWORK_SETTINGS, check_trial
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.common.identity import identity_key

@@ -9,7 +9,7 @@ import torch
 
 from spin_rl.algorithms.asm.checkpoints import ensure_asm, missing_steps
 from spin_rl.algorithms.asm.pretraining import ASMConfig
-from spin_rl.algorithms.rllib.config import split_dataset_path
+from spin_rl.algorithms.settings import split_dataset_path
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
 from spin_rl.sweeps.planning.plan import PretrainingPlan

@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import SearchAlgorithm
 
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
-from spin_rl.algorithms.rllib.config import split_dataset_path
+from spin_rl.algorithms.settings import split_dataset_path
 from spin_rl.errors import UserError, unknown_name
 from spin_rl.platform.asm_store.store import asm_root
 from spin_rl.platform.common.json_files import write_json

@@ -40,7 +40,7 @@ def configure(method: str, data: Path, asm: str | None = None) -> OfflineConfig:
 
 def plain_loop(config: OfflineConfig, iterations: int) -> tuple[OfflineAgent, list[dict[str, dict[str, float]]]]:
     """What the algorithm reports, made without RLlib and without Ray."""
-    spec = config.agent_spec()
+    spec = config.settings.agent_spec()
     agent = OfflineAgent(spec, asm=load_asm(Path(config.asm)) if config.asm else None)
     data = DeviceTransitions(open_dataset(TASK.name, "medium-expert", root=config_root(config)), CPU)
     agent.prepare(data)

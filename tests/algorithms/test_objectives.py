@@ -11,7 +11,7 @@ from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.methods import METHODS, get_method
 from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
 from spin_rl.algorithms.presets import get_preset
-from spin_rl.algorithms.rllib.config import check_trial, parse_settings
+from spin_rl.algorithms.settings import check_trial, parse_settings
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent, build_objective
 from spin_rl.algorithms.training.checkpoints import load_objective, save_agent_spec
 from spin_rl.errors import UserError

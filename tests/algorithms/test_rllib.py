@@ -1,6 +1,8 @@
 """The methods as RLlib Algorithms, under a real Ray: the same bits as the plain loop, through saves, kills and Tune."""
 
 import os
+import pickle
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +12,11 @@ import pytest
 import ray
 import torch
 from ray import tune
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core.rl_module.rl_module import RLModule
 from safetensors.torch import load_file
 
+from spin_rl.algorithms import rllib
 from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.presets import get_preset
@@ -72,6 +77,37 @@ def test_an_algorithm_is_the_plain_loop_and_goes_on_from_its_checkpoint(small_da
     )
     assert module.forward_exploration({"obs": observation})["actions"].shape == (5, 6)
     restored.stop()
+
+
+def test_rllibs_ways_to_save_and_restore_are_ours(small_data, tmp_path):
+    algorithm = configure("factored", small_data).build_algo()
+    algorithm.train()
+    algorithm.train()
+    folder = Path(algorithm.save_to_path())
+    try:
+        assert {path.suffix for path in folder.rglob("*")} == {".json", ".safetensors"}
+        restored = Algorithm.from_checkpoint(str(folder))
+    finally:
+        shutil.rmtree(folder)
+    assert type(restored) is ALGORITHMS["factored"]
+    module = RLModule.from_checkpoint(algorithm.get_module().save_to_path(tmp_path / "module"))
+    observation = torch.randn(5, 17)
+    expected = algorithm.get_module().forward_inference({"obs": observation})["actions"]
+    assert torch.equal(module.forward_inference({"obs": observation})["actions"], expected)
+    algorithm.stop()
+    restored.stop()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match="does not seem to be valid"):
+        Algorithm.from_checkpoint(str(tmp_path / "other"))
+
+
+def test_classes_are_found_by_their_names():
+    for name, algorithm in ALGORITHMS.items():
+        for made in (algorithm, algorithm.config_class):
+            assert pickle.loads(pickle.dumps(made)) is made
+            assert getattr(rllib, made.__name__) is made
+            assert made.__name__ in rllib.__all__
+        assert pickle.loads(pickle.dumps(algorithm.get_default_config())).settings.method_name == name
 
 
 def test_the_learner_freezes_what_the_checkpoint_holds(small_data, asm):

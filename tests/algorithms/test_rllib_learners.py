@@ -1,14 +1,12 @@
-"""What RLlib and Tune can do with the algorithms: several learners, evaluation elsewhere, reuse, failures."""
+"""What RLlib and Tune can do with the algorithms: several learners, evaluation beside training, reuse, failures."""
 
 import json
-import math
 import os
 import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import gymnasium
 import pytest
 import ray
 import torch
@@ -16,13 +14,14 @@ from ray import tune
 from ray.exceptions import RayError
 from safetensors.torch import load_file
 
-from spin_rl.algorithms.evaluation.evaluator import _idle
 from spin_rl.algorithms.rllib import OfflineConfig, register_algorithms
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
+from spin_rl.algorithms.training.agent import build_objective
 from spin_rl.algorithms.training.checkpoints import load_policy
-from spin_rl.platform.evaluation.episodes import EVALUATION_SEED
 from spin_rl.platform.results.callback import ResultsCallback
-from tests.algorithms.rllib_runs import EVERY, TASK, configure, numbers, plain_loop
+from tests.algorithms.rllib_runs import EVERY, configure, numbers, plain_loop
+from tests.algorithms.test_evaluator import assert_ends, process_of
+from tests.algorithms.toy_agent import assert_same_bits
 
 pytestmark = pytest.mark.integration
 
@@ -95,18 +94,38 @@ def test_overlapped_evaluation_changes_no_number_and_no_checkpoint(small_data, t
     untrained = plain_loop(config.copy(copy_frozen=False), 1)[0].objective.state_dict()
     assert all(torch.equal(v, untrained[name]) for name, v in load_policy_and_critics(folders[0]).items())
 
-    # the process that it leaves to the next is used again; a reused algorithm is a new one
+    # a reused algorithm is a new one, but for its evaluator
     other = configure("saint", small_data).resources(num_cpus_for_main_process=2).debugging(seed=8)
+    evaluator = algorithm._overlap.evaluator
+    process = process_of(evaluator)
     assert algorithm.reset({**other.to_dict(), "method_name": "saint"})
-    evaluators = list(_idle)
     assert [numbers(algorithm.train()) for _ in range(3)] == plain_loop(other, 3)[1]
-    assert len(evaluators) == 1
-    assert _idle == evaluators
+    assert algorithm._overlap.evaluator is evaluator
     algorithm.restore_from_path(algorithm.save_to_path(tmp_path / "saint"))
     assert numbers(algorithm.train()) == plain_loop(other, 4)[1][-1]
     algorithm.stop()
-    assert not _idle
-    assert evaluators[0]._process.returncode is not None
+    assert_ends(process)
+
+
+def test_evaluating_and_acting_between_iterations_change_no_later_number(small_data):
+    config = configure("factored", small_data).resources(num_cpus_for_main_process=2)
+    _, expected = plain_loop(config.copy(copy_frozen=False), 4)
+    untrained = build_objective(config.settings.agent_spec())
+    algorithm = config.evaluation(evaluation_interval=3).build_algo()
+    assert numbers(algorithm.train()) == expected[0]
+    learner = algorithm.learner_group._learner
+    while learner.updates_ahead() < EVERY:
+        learner.train_ahead(EVERY)
+    evaluated = algorithm.evaluate()
+    assert evaluated["return_mean"] == evaluated["env_runners"]["episode_return_mean"]
+    assert {**evaluated, "updates": 0} == {**expected[0]["eval"], "env_runners": evaluated["env_runners"]}
+    assert_same_bits(algorithm.get_module().objective.state_dict(), untrained.state_dict())
+    results = [algorithm.train() for _ in range(3)]
+    assert [numbers(result) for result in results] == expected[1:]
+    again = results[1]["evaluation"]  # RLlib's, every third iteration
+    assert again["return_mean"] == expected[2]["eval"]["return_mean"]
+    assert "evaluation" not in results[0]
+    algorithm.stop()
 
 
 def load_policy_and_critics(folder: Path) -> dict[str, torch.Tensor]:
@@ -139,33 +158,9 @@ def test_seeds_of_one_trial_are_trials_of_one_seed(small_data, tmp_path):
     algorithm.stop()
 
 
-def test_env_runners_evaluate_as_one_plays_by_hand(small_data):
-    config = configure("factored", small_data).training(evaluation_sampled=False)
-    algorithm = config.evaluation(evaluation_num_env_runners=2).build_algo()
-    first, _, last = (algorithm.train()["eval"] for _ in range(3))
-    assert (first["updates"], last["updates"], last["episodes"]) == (0, 2 * EVERY, 2)
-    module = algorithm.get_module()
-    returns = []
-    for runner in range(2):
-        env = gymnasium.make(TASK.gym_id)
-        observation, _ = env.reset(seed=EVALUATION_SEED + runner)
-        rewards, ended = [], False
-        while not ended:
-            batch = {"obs": torch.from_numpy(observation)[None]}
-            observation, reward, terminated, truncated, _ = env.step(
-                module.forward_inference(batch)["actions"][0].numpy()
-            )
-            rewards.append(reward)
-            ended = terminated or truncated
-        returns.append(math.fsum(rewards))
-        env.close()
-    assert last["return_mean"] == pytest.approx(sum(returns) / 2, rel=1e-5)
-    algorithm.stop()
-
-
 def test_trials_in_a_reused_process_are_fresh_ones_and_one_that_diverges_is_not_repeated(small_data, tmp_path):
     register_algorithms()
-    base = configure("factored", small_data).to_dict()
+    base = configure("factored", small_data).resources(num_cpus_for_main_process=2).to_dict()
     trials = [
         {"algorithm": "saint", "seed": 5},
         {"algorithm": "factored", "seed": 6},

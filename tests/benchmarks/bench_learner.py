@@ -59,14 +59,14 @@ def main() -> None:
             config.environment("spin_rl/cheetah-run-3-v0").offline_data(input_=path).training(
                 preset="small", updates_per_iteration=updates, evaluate_every=1000 * updates, evaluation_episodes=1
             )
-            sizes = config.resolved_preset().asm
+            sizes = config.settings.resolved_preset().asm
             if name != "factored":
                 store = ASMStore(Path(folder) / "asm")
                 config.training(asm=ensure_asm(store, dataset, ASMConfig(sizes=sizes), [0])[0].path)
             algorithm = config.build_algo()
             algorithm.train()  # the first iteration only evaluates
             asm = ActionStructureModel(dataset.meta.observation_size, dataset.meta.nvec, sizes)
-            agent = OfflineAgent(config.agent_spec(), asm=asm)
+            agent = OfflineAgent(config.settings.agent_spec(), asm=asm)
             data = DeviceTransitions(dataset, torch.device("cpu"))
             ours, plain = paired(partial(inside_rllib, algorithm), partial(plain_loop, agent, data, updates), rounds=3)
             show(
