@@ -8,13 +8,15 @@ from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import asm_root
 from spin_rl.platform.common.json_files import write_json
 from spin_rl.platform.datasets import open_dataset
-from spin_rl.sweeps.planning.plan import evaluation_interval, read_plan, write_plan
+from spin_rl.sweeps.planning.evaluations import evaluation_interval
+from spin_rl.sweeps.planning.models import asm_config, masking_of
+from spin_rl.sweeps.planning.plan import read_plan, write_plan
 from spin_rl.sweeps.planning.space import PARAMETERS, Space, points
-from spin_rl.sweeps.planning.sweep import Sweep, asm_config
+from spin_rl.sweeps.planning.sweep import Sweep
 from spin_rl.sweeps.quickstart import quickstart_plan
 from spin_rl.sweeps.registry import get_sweep
 from spin_rl.sweeps.running.completion import open_trials
-from spin_rl.sweeps.running.engine import open_sweep
+from spin_rl.sweeps.running.opening import open_sweep
 
 ONE = {
     "seed": (0, 1),
@@ -208,9 +210,9 @@ def test_a_sweep_of_ones_own_is_a_file(tmp_path):
 
 
 def test_the_published_pretraining_is_the_default_of_the_paper_preset_only():
-    published = asm_config({"preset": "paper", "seed": 0})
+    published = asm_config("paper", 0)
     assert (published.masking.variable, published.masking.rate, published.precision) == (False, 0.15, "float32")
-    quick = asm_config({"preset": "small", "seed": 0})
+    quick = asm_config("small", 0)
     assert (quick.masking.variable, quick.precision) == (True, "bfloat16")
-    asked = asm_config({"preset": "paper", "seed": 0, "asm_masking": "variable", "asm_precision": "bfloat16"})
+    asked = asm_config("paper", 0, masking=masking_of("paper", "variable"), precision="bfloat16")
     assert (asked.masking.variable, asked.precision) == (True, "bfloat16")
