@@ -70,7 +70,7 @@ def start_sweep(
     command: str = "",
     settings: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
-    methods: Mapping[str, Mapping[str, str]] | None = None,
+    methods: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Write ``sweep.json``, or go on with the one that is there.
 
@@ -108,7 +108,7 @@ def start_sweep(
         "command": command,
         "settings": settings,
         "provenance": dict(own_provenance() if provenance is None else provenance),
-        "methods": {name: dict(shown) for name, shown in (methods or {}).items()},
+        "methods": {method: dict(shown) for method, shown in (methods or {}).items()},
         "state": "running",
     }
     write_json(path, record)

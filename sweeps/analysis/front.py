@@ -50,7 +50,8 @@ def analysis(results: SweepResults) -> Sequence[Section]:
             draw_importances(weights),
         )
     text = " ".join(answers) + (
-        " A point is the mean over its seeds; 'sure' is the share of resamples of the seeds in which it is on the front."
+        " A point is the mean over its seeds; 'sure' is the share of resamples of the seeds in which it is on the "
+        "front."
     )
     return [Section("When to stop pretraining", text, tables, data, figures)]
 
@@ -59,9 +60,9 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
     """The finished points of each problem, by the problem's title; best score first.
 
     Returns:
-        One row for each point: ``point``, the parameters, ``seeds``, ``score`` and ``score_std`` (of the last evaluation),
-        ``best`` (of the best), ``pretrain_seconds``, ``seconds``, ``front`` and ``knee``, ``front_share`` and
-        ``knee_share`` (of resamples of the seeds; NaN for one seed).
+        One row for each point: ``point``, the parameters, ``seeds``, ``score`` and ``score_std`` (of the last
+        evaluation), ``best`` (of the best), ``pretrain_seconds``, ``seconds``, ``front`` and ``knee``, ``front_share``
+        and ``knee_share`` (of resamples of the seeds; NaN for one seed).
     """
     trials = results.trials[results.trials["state"] == "finished"]
     last = results.metrics.groupby("trial_id").last()
@@ -87,9 +88,7 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
                 }
             )
         seeds = max(row["seeds"] for row in rows)
-        whole = [
-            place for place, row in enumerate(rows) if row["seeds"] == seeds
-        ]  # others have seeds that have not finished
+        whole = [place for place, row in enumerate(rows) if row["seeds"] == seeds]  # the others still run
         table = pd.DataFrame([rows[place] for place in whole])
         shares = front_shares(np.stack([runs[place] for place in whole]))
         table["front"] = front(table["score"].to_numpy(), table["seconds"].to_numpy())
