@@ -38,9 +38,9 @@ def analysis(results: SweepResults) -> Sequence[Section]:
     table = outcomes(results, ["task", "bins", "level", "objective"])
     tables = {f"{str(objective).upper()}": _matrix(rows) for objective, rows in table.groupby("objective", sort=False)}
     text = (
-        "Return of the last evaluation / minutes until 95 % of the factored policy's final return, pretraining included "
-        "(a dash: not reached). The last row has the mean return over the rows that all methods have, and the sum of "
-        "the minutes over the rows in which all methods reached the target."
+        "Return of the last evaluation / minutes of pretraining and training until 95 % of the factored policy's final "
+        "return (a dash: not reached). The last row has the mean return over the rows that all methods have, and the "
+        "sum of the minutes over the rows in which all methods reached the target."
     )
     return [Section("Every method on every dataset", text, tables, {"baselines": table.drop(columns="trials")})]
 

@@ -1,4 +1,4 @@
-"""How large the networks have to be: return and time against the width of the heads, and the trunk's depth and width."""
+"""How large the networks have to be: return and time against the heads' width and the trunk's depth and width."""
 
 from collections.abc import Sequence
 

@@ -31,7 +31,7 @@ TINY_SPACE = {
 
 
 def analysis(results: SweepResults) -> Sequence[Section]:
-    """Return, and time to the factored policy's return, against the pretraining steps; from where on more is no gain."""
+    """Return, and time to the factored policy's return, against the pretraining steps; where gains end."""
     table = outcomes(results, ["asm_steps", "asm_epochs"])
     pretrained = table.dropna(subset=["asm_steps"])
     if pretrained.empty:
@@ -81,7 +81,7 @@ def _readable(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _answer(title: str, results: SweepResults, lengths: pd.DataFrame, baseline: dict[str, float] | None) -> str:
-    """From where on more pretraining is no gain, for one method in one group, as sentences."""
+    """Where the gains of more pretraining end, for one method in one group, as sentences."""
     ordered = lengths.sort_values("asm_steps")
     best = ordered.loc[ordered["return_mean"].idxmax()]
     said = f"{title}: {best['name']} has the highest return after {best['asm_steps']:,.0f} steps ({with_spread(best)})"

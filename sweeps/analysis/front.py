@@ -147,7 +147,7 @@ def _readable(points: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
         ],
         "best": [f"{row['best']:.1f}" for row in records],
         "ASM s": [f"{row['pretrain_seconds']:,.0f}" for row in records],
-        "all s": [f"{row['seconds']:,.0f}" for row in records],
+        "total s": [f"{row['seconds']:,.0f}" for row in records],
         "front": ["knee" if row["knee"] else "yes" if row["front"] else "" for row in records],
         "sure": ["–" if np.isnan(row["front_share"]) else f"{row['front_share']:.0%}" for row in records],
     }

@@ -42,8 +42,8 @@ class PointASHA(FIFOScheduler):
         super().__init__()
         if not 0 < first_rung < most or reduction <= 1:
             raise UserError(
-                f"ASHA's first rung ({first_rung:,} updates) must be after update 0 and before a trial's end ({most:,}), "
-                f"and its reduction ({reduction:g}) above 1."
+                f"ASHA's first rung ({first_rung:,} updates) must be after update 0 and before a trial's end "
+                f"({most:,}), and its reduction ({reduction:g}) above 1."
             )
         self._settings = {"grace_period": first_rung, "max_t": most, "reduction_factor": reduction}
         self._ashas: dict[tuple[str, Any], ASHAScheduler] = {}

@@ -1,12 +1,13 @@
-"""Spaces, the plans that come of them, and where both are kept."""
+"""Spaces, their plans, and where plans are kept."""
 
 from pathlib import Path
 
 import pytest
 
+from spin_rl.algorithms.methods import METHODS
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import asm_root
-from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.common.json_files import read_json, write_json
 from spin_rl.platform.datasets import open_dataset
 from spin_rl.sweeps.planning.evaluations import evaluation_interval
 from spin_rl.sweeps.planning.models import asm_config, masking_of
@@ -107,6 +108,13 @@ def test_what_is_done_is_not_planned_again(small_data, tmp_path):
     for trial_id, state in zip(ids, ["finished", "failed", "killed", "pruned"], strict=False):
         write_json(folder / "trials" / trial_id / "trial.json", {"trial_id": trial_id, "state": state})
     assert list(open_trials(folder, plan)) == [ids[1], ids[2], *ids[4:]]
+
+
+def test_a_sweep_records_how_its_methods_are_shown(small_data, tmp_path):
+    folder = open_sweep(plan_of(small_data, tmp_path), tmp_path)
+    methods = read_json(folder / "sweep.json")["methods"]
+    assert list(methods) == [name for name in METHODS if name in ("factored", "spin")]
+    assert {name: shown["label"] for name, shown in methods.items()} == {"spin": "SPIN", "factored": "Factored"}
 
 
 def test_a_folder_takes_no_other_plan(small_data, tmp_path):
