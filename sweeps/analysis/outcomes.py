@@ -105,7 +105,7 @@ def _draw(axes: Axes, panel: Panel, measure: Measure) -> None:
 
 
 def _plain(algorithm: str) -> Method:
-    """The method of an algorithm without variants, for its look."""
+    """An algorithm as a method without variants, for its look."""
     return Method(algorithm, algorithm, 0, 1, (), "", 0)
 
 
