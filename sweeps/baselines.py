@@ -1,4 +1,4 @@
-"""The comparison: every method with every objective on every task and level, each with the same data and budget."""
+"""The comparison: every method with every objective on every task and level, all with the same data and budget."""
 
 from collections.abc import Sequence
 
@@ -34,13 +34,13 @@ TINY_SPACE = {
 
 
 def analysis(results: SweepResults) -> Sequence[Section]:
-    """The paper's main table: return and minutes to target of every method, a table for each objective."""
+    """The paper's main table: return and minutes to target of every method, one table for each objective."""
     table = outcomes(results, ["task", "bins", "level", "objective"])
     tables = {f"{str(objective).upper()}": _matrix(rows) for objective, rows in table.groupby("objective", sort=False)}
     text = (
-        "Return of the last evaluation / minutes till 95 % of the factored policy's final return, pretraining included "
-        "(a dash: not reached). The last line has the mean return over those lines that all methods have, and the "
-        "minutes to target summed over those in which all methods reached it."
+        "Return of the last evaluation / minutes of pretraining and training until 95 % of the factored policy's final "
+        "return (a dash: not reached). The last row has the mean return over the rows that all methods have, and the "
+        "sum of the minutes over the rows in which all methods reached the target."
     )
     return [Section("Every method on every dataset", text, tables, {"baselines": table.drop(columns="trials")})]
 

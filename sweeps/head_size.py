@@ -1,4 +1,4 @@
-"""How large the parts have to be: return and time against the width of the heads, the trunk's depth and its width."""
+"""How large the networks have to be: return and time against the heads' width and the trunk's depth and width."""
 
 from collections.abc import Sequence
 
@@ -38,14 +38,14 @@ TINY_SPACE = {
 
 
 def analysis(results: SweepResults) -> Sequence[Section]:
-    """Return and cost against each size, the others as the preset has them."""
+    """Return and time against each size, the others at the preset's."""
     table = outcomes(results, list(SIZES))
     if table[list(SIZES)].isna().all(axis=None):
         return []
     usual = {name: table[name].mode().iloc[0] for name in SIZES if table[name].notna().any()}
     measures = (
         Measure("return_mean", "final return", "return_std"),
-        Measure("seconds", "minutes in all", scale=1 / 60),
+        Measure("seconds", "total minutes", scale=1 / 60),
     )
     tables, figures = {}, {}
     for number_of_group, (title, rows) in enumerate(table.groupby("group", sort=False)):
@@ -57,8 +57,8 @@ def analysis(results: SweepResults) -> Sequence[Section]:
     said = ", ".join(f"{SIZES[name]} {value:g}" for name, value in usual.items())
     return [
         Section(
-            "How large the parts must be",
-            f"One size varies at a time; the others stand at: {said}.",
+            "How large the networks must be",
+            f"One size varies at a time; the others are fixed: {said}.",
             tables,
             {"head-size": table.drop(columns="trials")},
             figures,
@@ -67,7 +67,7 @@ def analysis(results: SweepResults) -> Sequence[Section]:
 
 
 def _along(rows: pd.DataFrame, name: str, usual: dict[str, float]) -> pd.DataFrame:
-    """The rows in which only ``name`` differs from the usual sizes, and those that have no sizes."""
+    """The rows in which only ``name`` differs from the usual sizes, and those without sizes."""
     kept = pd.Series(True, index=rows.index)
     for other, value in usual.items():
         if other != name:
@@ -84,7 +84,7 @@ def _readable(rows: pd.DataFrame) -> pd.DataFrame:
             "return": [with_spread(row) for row in records],
             "best": [number(row["best_mean"]) for row in records],
             "to 95 % s": [number(row["target_seconds"], 0) for row in records],
-            "all s": [number(row["seconds"], 0) for row in records],
+            "total s": [number(row["seconds"], 0) for row in records],
             "updates/s": [number(row["updates_per_second"], 0) for row in records],
         }
     )

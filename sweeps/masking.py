@@ -1,4 +1,4 @@
-"""How pretraining should mask, and whether SPIN's queries must be trained: pairs of trials that differ in one thing."""
+"""Which masking pretraining needs, and whether SPIN's queries must be trained: pairs of trials with one difference."""
 
 from collections.abc import Sequence
 
@@ -39,13 +39,13 @@ _VARIED = ("algorithm", "asm_masking")
 
 
 def analysis(results: SweepResults) -> Sequence[Section]:
-    """Differences of the last evaluations' scores between trials that are equal but for the masking or the method."""
+    """Differences in final score between trials that differ only in the masking, or only in the method."""
     scores = evaluations(results).groupby("trial_id")["score"].last()
     if not {*_VARIED} <= {*results.trials}:
         return []
     trials = results.trials.assign(score=scores).dropna(subset=["score", *_VARIED])
     same = [name for name in parameters_of(trials.drop(columns="score")) if name not in _VARIED]
-    trials[same] = trials[same].map(str)  # settings may be missing, or nested
+    trials[same] = trials[same].map(str)  # a setting may be missing or nested
     rows = [
         row
         for one, other in (("algorithm", "asm_masking"), ("asm_masking", "algorithm"))
@@ -55,9 +55,9 @@ def analysis(results: SweepResults) -> Sequence[Section]:
     if not rows:
         return []
     text = (
-        "Normalised score of the last evaluation of the first minus that of the second, for pairs of trials that are "
-        "equal in everything else, seeds included: mean, its 95 % interval (Student's t over the pairs), and how many "
-        "pairs the first won."
+        "Normalised score of the last evaluation, first minus second, for pairs of trials that are equal in "
+        "everything else, including the seed: mean, its 95 % confidence interval (Student's t over the pairs), and how "
+        "many pairs the first won."
     )
     table = pd.DataFrame(rows)
     readable = pd.DataFrame(
@@ -74,7 +74,7 @@ def analysis(results: SweepResults) -> Sequence[Section]:
 
 
 def _differences(trials: pd.DataFrame, one: str, kept: str, same: list[str]) -> list[dict[str, object]]:
-    """A row for each two values of the parameter ``one``: the later against the earlier in the alphabet."""
+    """A row for every two values of the parameter ``one``, in reverse alphabetical order."""
     scores = trials.pivot_table("score", same, one)
     found = []
     for index, second in enumerate(scores):

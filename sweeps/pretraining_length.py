@@ -1,4 +1,4 @@
-"""How long to pretrain: return and time against the length of pretraining, from none at all (the paper's figure 2)."""
+"""How long to pretrain: return and time against the pretraining steps, from none at all (the paper's figure 2)."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ TINY_SPACE = {
 
 
 def analysis(results: SweepResults) -> Sequence[Section]:
-    """Return, and time to the factored policy's return, against the steps of pretraining; where more stops paying."""
+    """Return, and time to the factored policy's return, against the pretraining steps; where gains end."""
     table = outcomes(results, ["asm_steps", "asm_epochs"])
     pretrained = table.dropna(subset=["asm_steps"])
     if pretrained.empty:
@@ -45,11 +45,11 @@ def analysis(results: SweepResults) -> Sequence[Section]:
     measures = (
         Measure("return_mean", "final return", "return_std"),
         Measure("target_seconds", "minutes to target", scale=1 / 60),
-        Measure("seconds", "minutes in all", scale=1 / 60),
+        Measure("seconds", "total minutes", scale=1 / 60),
     )
     caption = (
-        "Against the steps of pretraining: return of the last evaluation (band: one deviation over seeds), minutes "
-        "of pretraining and training till 95 % of the factored policy's final return, and minutes in all."
+        "Against the pretraining steps: return of the last evaluation (band: one deviation over seeds), minutes "
+        "of pretraining and training until 95 % of the factored policy's final return, and total minutes."
     )
     figures = {
         f"{caption}{f' ({first + 1} of {-(-len(panels) // 4)})' if len(panels) > 4 else ''}": (
@@ -81,19 +81,19 @@ def _readable(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _answer(title: str, results: SweepResults, lengths: pd.DataFrame, baseline: dict[str, float] | None) -> str:
-    """Where more pretraining stops paying, for one method in one group, as sentences."""
+    """Where the gains of more pretraining end, for one method in one group, as sentences."""
     ordered = lengths.sort_values("asm_steps")
     best = ordered.loc[ordered["return_mean"].idxmax()]
-    said = f"{title}: {best['name']} returns most after {best['asm_steps']:,.0f} steps ({with_spread(best)})"
+    said = f"{title}: {best['name']} has the highest return after {best['asm_steps']:,.0f} steps ({with_spread(best)})"
     if best["seeds"] > 1:
         said += f"; from {enough_steps(results, ordered):,.0f} steps on it is within one standard error of that."
     else:
-        said += ", with one seed, which tells nothing of the noise."
+        said += ", with one seed, which says nothing about the noise."
     reached = ordered.dropna(subset=["target_seconds"])
     if len(reached):
         quick = reached.loc[reached["target_seconds"].idxmin()]
         soonest = number(quick["target_seconds"], 0)
-        said += f" It reaches the target soonest after {quick['asm_steps']:,.0f} steps of pretraining, in {soonest} s"
+        said += f" It reaches the target first after {quick['asm_steps']:,.0f} steps of pretraining, in {soonest} s"
         said += f", the factored policy in {number(baseline['target_seconds'], 0)} s." if baseline else "."
     elif baseline:
         said += " With none of these lengths it reaches 95 % of the factored policy's final return."
@@ -101,11 +101,11 @@ def _answer(title: str, results: SweepResults, lengths: pd.DataFrame, baseline: 
 
 
 def enough_steps(results: SweepResults, lengths: pd.DataFrame) -> float:
-    """The fewest steps whose final return is within one standard error of the best length's, seeds compared in pairs.
+    """The fewest steps with a final return within one standard error of the best one's, seeds compared in pairs.
 
     Args:
-        results: the sweep's.
-        lengths: rows of `outcomes` of one method in one group, by steps.
+        results: the sweep's results.
+        lengths: rows of `outcomes` of one method in one group, sorted by steps.
     """
     returns = {row["asm_steps"]: finals(results, row["trials"]) for row in lengths.to_dict("records")}
     best = returns[lengths.loc[lengths["return_mean"].idxmax(), "asm_steps"]]

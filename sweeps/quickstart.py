@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from spin_rl.platform.common.identity import identity_key
 from spin_rl.platform.datasets import OfflineDataset
-from spin_rl.sweeps.planning.plan import SweepPlan, evaluation_interval, methods_plan
-from spin_rl.sweeps.planning.sweep import asm_config
+from spin_rl.sweeps.planning.evaluations import evaluation_interval
+from spin_rl.sweeps.planning.models import asm_config
+from spin_rl.sweeps.planning.plan import SweepPlan
+from spin_rl.sweeps.planning.training import training_plan
 
 TASK, LEVEL, SIZE = "cheetah-run", "medium-expert", 200_000
 ALGORITHMS = ("spin", "saint", "factored", "autoregressive")
@@ -28,31 +29,33 @@ def quickstart_plan(
     preset: str = PRESET,
     episodes: int = EPISODES,
 ) -> SweepPlan:
-    """SPIN and baselines with IQL for the same number of updates, each seed of SPIN on a model pretrained with it.
+    """SPIN and baselines with IQL for the same number of updates; SPIN's model is pretrained for each seed.
 
     Raises:
-        UserError: the updates cannot be divided so that the last evaluation comes at their end.
+        UserError: the updates cannot be divided so that the last evaluation comes at the end.
     """
-    evaluate_every = evaluation_interval(updates, min(EVALUATIONS, updates))
-    plan = methods_plan(
+    meta = dataset.meta
+    plan = training_plan(
         name="quickstart",
         description=(
-            f"SPIN, SAINT, factored and autoregressive policies with IQL on {dataset.meta.key}: "
+            f"SPIN, SAINT, factored and autoregressive policies with IQL on {meta.key}: "
             f"{updates:,} policy updates, {asm_steps:,} pretraining steps, preset {preset}, {len(seeds)} seeds."
         ),
         algorithms=ALGORITHMS,
         objective="iql",
-        dataset=dataset,
+        task=meta.task,
+        level=meta.level,
+        bins=meta.bins,
+        version=meta.version,
         root=root,
         asm_root=asm_root,
-        asm_configs={seed: asm_config({"preset": preset, "seed": seed}) for seed in seeds},
+        pretraining={seed: asm_config(preset, seed) for seed in seeds},
+        asm_steps=asm_steps,
         preset=preset,
         updates=updates,
-        evaluate_every=evaluate_every,
-        updates_per_iteration=evaluate_every,
-        evaluation_episodes=episodes,
-        asm_steps=asm_steps,
+        evaluate_every=evaluation_interval(updates, min(EVALUATIONS, updates)),
+        episodes=episodes,
     )
     given = (seeds, asm_steps, updates, preset, episodes, len(dataset))
     standard = given == (SEEDS, ASM_STEPS, UPDATES, PRESET, EPISODES, SIZE)
-    return plan if standard else plan.named(f"quickstart-{identity_key({'trials': plan.trials})[:6]}")
+    return plan if standard else plan.named_by_content("quickstart")

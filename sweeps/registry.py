@@ -1,14 +1,17 @@
-"""The sweeps by name; a user's own is a Python file given by its path, which defines ``SWEEP``."""
+"""The shipped sweeps by name; a user's own is a Python file, given by its path, that defines ``SWEEP``."""
 
 import runpy
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
 
 from spin_rl.errors import UserError, unknown_name
+from spin_rl.sweeps import baselines, head_size, masking, pretraining_length, stop_time
 from spin_rl.sweeps.planning.sweep import Sweep
 
-SWEEPS = ("pretraining-length", "head-size", "stop-time", "masking", "baselines")
-"""Each is the module of its name, with underscores, and defines ``SWEEP``."""
+SWEEPS: Mapping[str, Sweep] = {
+    experiment.SWEEP.name: experiment.SWEEP
+    for experiment in (pretraining_length, head_size, stop_time, masking, baselines)
+}
 
 
 def get_sweep(name: str) -> Sweep:
@@ -18,7 +21,7 @@ def get_sweep(name: str) -> Sweep:
         UserError: there is no such sweep, or the file defines none.
     """
     if name in SWEEPS:
-        return import_module(f"spin_rl.sweeps.{name.replace('-', '_')}").SWEEP
+        return SWEEPS[name]
     if not name.endswith(".py"):
         raise unknown_name("sweep", name, (*SWEEPS, "or a Python file that defines SWEEP"))
     if not Path(name).is_file():
@@ -28,7 +31,7 @@ def get_sweep(name: str) -> Sweep:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{name} cannot be run ({type(error).__name__}: {error}); mend it and try again.") from error
+        raise UserError(f"{name} cannot be run ({type(error).__name__}: {error}); fix it and try again.") from error
     if not isinstance(found, Sweep):
         raise UserError(f"{name} defines no SWEEP; it needs the line SWEEP = Sweep(...).")
     return found

@@ -70,6 +70,7 @@ def start_sweep(
     command: str = "",
     settings: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    methods: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Write ``sweep.json``, or go on with the one that is there.
 
@@ -80,6 +81,7 @@ def start_sweep(
         command: the command that repeats it.
         settings: what makes it this sweep and no other; a folder is never shared by two settings.
         provenance: code, machine and versions; those of this process by default.
+        methods: label, colour, line style and marker of every method, in the order in which tables list them.
 
     Raises:
         UserError: the folder belongs to a sweep with other settings.
@@ -106,6 +108,7 @@ def start_sweep(
         "command": command,
         "settings": settings,
         "provenance": dict(own_provenance() if provenance is None else provenance),
+        "methods": {method: dict(shown) for method, shown in (methods or {}).items()},
         "state": "running",
     }
     write_json(path, record)

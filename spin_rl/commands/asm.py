@@ -140,9 +140,9 @@ def export_policy(
     from spin_rl.algorithms.published.state_dicts import write_state_dict
     from spin_rl.algorithms.training.checkpoints import load_policy
     from spin_rl.errors import UserError
-    from spin_rl.sweeps.running.lookup import find_trials
+    from spin_rl.sweeps.running.trained_policies import find_policies
 
-    trials = find_trials(run, storage.absolute())
+    trials = find_policies(run, storage.absolute())
     if len(trials) > 1:
         raise UserError(
             f"'{run}' holds {len(trials)} policies: name one of them, such as {run}/{trials[0].label.split()[0]}."

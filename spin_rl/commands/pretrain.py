@@ -1,7 +1,7 @@
 """``spin-rl pretrain``: action structure models into the store."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,10 +20,6 @@ from spin_rl.commands.options import (
     TaskName,
     Version,
 )
-
-if TYPE_CHECKING:
-    from spin_rl.algorithms.asm.masking import Masking as MaskingSettings
-    from spin_rl.algorithms.asm.pretraining import ASMConfig
 
 
 def pretrain(
@@ -63,13 +59,24 @@ def pretrain(
     from spin_rl.commands.display import progress_bar
     from spin_rl.platform.asm_store.store import ASMStore, asm_root
     from spin_rl.platform.datasets import open_dataset
+    from spin_rl.sweeps.planning.models import asm_config, masking_of
 
     console = Console()
     torch.set_num_threads(threads)
     dataset = open_dataset(task, level, bins=bins, root=root, version=version)
-    hidden = masking_of(preset, masking, masking_rate, masking_split, fully_masked)
-    details = {"kl_weight": kl_weight, "latent_width": latent_width, "temperature": temperature}
-    config = asm_config(preset, asm_objective, hidden, precision, seed, **details)
+    mask, randomise = masking_split
+    config = asm_config(
+        preset,
+        seed,
+        objective=asm_objective,
+        masking=masking_of(
+            preset, masking, rate=masking_rate, mask=mask, randomise=randomise, fully_masked=fully_masked
+        ),
+        precision=precision,
+        kl_weight=kl_weight,
+        latent_width=latent_width,
+        temperature=temperature,
+    )
     wanted = steps or [5000]
     if epochs is not None:
         wanted = [epochs * -(-len(dataset) // config.batch_size)]
@@ -95,36 +102,3 @@ def pretrain(
             f"{checkpoint.pretrain_seconds:.0f} s"
         )
         console.print(checkpoint.path, soft_wrap=True)
-
-
-def masking_of(
-    preset: str, kind: str | None, rate: float, split: tuple[float, float], fully_masked: float
-) -> "MaskingSettings":
-    """The masking that options describe, of the preset's kind without one; UserError where the kind is unknown."""
-    from spin_rl.algorithms.asm.masking import Masking as MaskingSettings
-    from spin_rl.algorithms.presets import get_preset
-    from spin_rl.errors import unknown_name
-
-    if kind is not None and kind not in ("fixed", "variable"):
-        raise unknown_name("masking", kind, ("fixed", "variable"))
-    variable = get_preset(preset).masking.variable if kind is None else kind == "variable"
-    mask, randomise = split
-    return MaskingSettings(rate, mask, randomise, variable=variable, fully_masked=fully_masked)
-
-
-def asm_config(
-    preset: str, objective: str, masking: "MaskingSettings", precision: str | None, seed: int, **details: Any
-) -> "ASMConfig":
-    """What a model is pretrained with; ``details`` are further settings of ``ASMConfig``."""
-    from spin_rl.algorithms.asm.pretraining import ASMConfig
-    from spin_rl.algorithms.presets import get_preset
-
-    defaults = get_preset(preset)
-    return ASMConfig(
-        sizes=defaults.asm,
-        objective=objective,
-        masking=masking,
-        precision=precision or defaults.asm_precision,
-        seed=seed,
-        **details,
-    )

@@ -67,7 +67,7 @@ def _promote(report: "Report", console: "Console") -> None:
     from spin_rl.platform.publishing.models import champion_run, champions, log_policy, promote
     from spin_rl.platform.publishing.report import run_of
     from spin_rl.platform.results.seeds import whole_trial
-    from spin_rl.sweeps.running.lookup import find_trials
+    from spin_rl.sweeps.running.trained_policies import find_policies
 
     winners = champions(report)
     if not winners:
@@ -79,7 +79,7 @@ def _promote(report: "Report", console: "Console") -> None:
             console.print(f"models:/{name}@champion is trial {trial_id} already.", soft_wrap=True)
             continue
         with console.status(f"logging the policy of trial {trial_id} ..."):
-            checkpoint = find_trials(f"{folder}/{trial_id}", folder.parent)[0].checkpoint
+            checkpoint = find_policies(f"{folder}/{trial_id}", folder.parent)[0].checkpoint
             model = log_policy(client, run_id, checkpoint, greedy=not load_objective(checkpoint).sampled)
             number = promote(client, model, run_id, name)
         console.print(f"models:/{name}@champion is now version {number}, trial {trial_id}.", soft_wrap=True)

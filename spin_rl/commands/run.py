@@ -113,40 +113,42 @@ def train(
 ) -> None:
     """Train a policy offline, once for each seed; pretrains what it needs. The same command again goes on."""
     from spin_rl.algorithms.settings import check_trial, parse_settings
-    from spin_rl.commands.pretrain import asm_config, masking_of
     from spin_rl.platform.asm_store.store import ASMStore, asm_root
-    from spin_rl.platform.common.identity import identity_key
-    from spin_rl.platform.datasets import open_dataset
     from spin_rl.platform.datasets.store import absolute_root
-    from spin_rl.sweeps.planning.plan import methods_plan, with_asm
+    from spin_rl.sweeps.planning.models import asm_config, masking_of
+    from spin_rl.sweeps.planning.training import training_plan
 
     given = parse_settings(settings or ())
     if asm and Path(asm).exists():
         asm = str(Path(asm).absolute())  # workers have directories of their own
     check_trial({"algorithm": algorithm, "objective": objective, "preset": preset, "asm": asm, **given})
     root, storage = absolute_root(root), storage.absolute()
-    hidden = masking_of(preset, masking, masking_rate, masking_split, fully_masked)
-    plan = methods_plan(
+    mask, randomise = masking_split
+    shares = {"rate": masking_rate, "mask": mask, "randomise": randomise, "fully_masked": fully_masked}
+    options: dict[str, Any] = {"objective": asm_objective, "precision": precision}
+    options["masking"] = masking_of(preset, masking, **shares)
+    plan = training_plan(
         name=name or algorithm,
         description=f"{algorithm} with {objective} on {task} {level}.",
         algorithms=(algorithm,),
         objective=objective,
-        dataset=open_dataset(task, level, bins=bins, root=root, version=version),
+        task=task,
+        level=level,
+        bins=bins,
+        version=version,
         root=root,
         asm_root=asm_root(storage),
-        asm_configs={number: asm_config(preset, asm_objective, hidden, precision, number) for number in seed or [0]},
+        pretraining={number: asm_config(preset, number, **options) for number in seed or [0]},
+        asm_steps=asm_steps,
         preset=preset,
         updates=updates,
         evaluate_every=evaluate_every,
-        updates_per_iteration=evaluate_every,
-        evaluation_episodes=episodes,
-        asm_steps=asm_steps,
-        **given,
+        episodes=episodes,
+        checkpoint=ASMStore(asm_root(storage)).find(asm) if asm else None,
+        settings=given,
     )
-    if asm:
-        plan = with_asm(plan, ASMStore(asm_root(storage)).find(asm), preset)
     if name is None:
-        plan = plan.named(f"{algorithm}-{task}-{level}-{identity_key({'trials': plan.trials})[:6]}")
+        plan = plan.named_by_content(f"{algorithm}-{task}-{level}")
     run_and_report(plan, storage, tracking_uri)
 
 
@@ -172,11 +174,11 @@ def evaluate(
     from spin_rl.algorithms.training.checkpoints import load_objective
     from spin_rl.envs import get_task
     from spin_rl.platform.evaluation.episodes import evaluate as run_episodes
-    from spin_rl.sweeps.running.lookup import find_trials
+    from spin_rl.sweeps.running.trained_policies import find_policies
 
     console = Console()
     table = Table("trial", "updates", "return", "normalised", title=f"{episodes} episodes, seed {seed}")
-    for trial in console_track(find_trials(run, storage.absolute()), console):
+    for trial in console_track(find_policies(run, storage.absolute()), console):
         task = get_task(trial.task, trial.bins)
         objective = load_objective(trial.checkpoint)
         sample = objective.sampled if greedy is None else not greedy
@@ -205,7 +207,7 @@ def run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None, *
         plan: what to run.
         storage: where results lie.
         tracking_uri: MLflow's store; the storage's own by default.
-        **options: of `run_sweep`.
+        **options: of `run_plan`.
     """
     from rich.console import Console
     from rich.markup import escape
@@ -215,19 +217,15 @@ def run_and_report(plan: "SweepPlan", storage: Path, tracking_uri: str | None, *
     from spin_rl.platform.reports.report import make_report, print_report
     from spin_rl.platform.results.files import read_sweep
     from spin_rl.platform.tracking.store import default_tracking_uri
+    from spin_rl.sweeps.run import run_plan
     from spin_rl.sweeps.running.completion import is_complete
-    from spin_rl.sweeps.running.engine import open_sweep, run_sweep
+    from spin_rl.sweeps.running.opening import open_sweep
 
     uri = tracking_uri or default_tracking_uri(storage)
     folder = open_sweep(plan, storage)
     if not is_complete(folder, plan):
         with ray_session():
-            if plan.search:
-                from spin_rl.sweeps.search.sweep_search import search_sweep
-
-                search_sweep(plan, storage, tracking_uri=uri, **options)
-            else:
-                run_sweep(plan, storage, tracking_uri=uri, **options)
+            run_plan(plan, storage, tracking_uri=uri, **options)
     console = Console()
     report = make_report(folder, analysis_of(folder, plan.sweep or None))
     print_report(report, console)

@@ -91,14 +91,13 @@ def sweep(
         plan = new_plan(name, changes, absolute_root(root), storage, tiny=tiny)
         plan = plan.named(run_name) if run_name else plan
     if trials is not None or scheduler is not None:
-        from spin_rl.sweeps.search.sweep_search import with_options
+        from spin_rl.sweeps.planning.search import with_search_options
 
-        plan = with_options(plan, points=trials, scheduler=scheduler)
-    options = {"study_storage": study_storage} if plan.search else {}
+        plan = with_search_options(plan, points=trials, scheduler=scheduler)
     show_plan(plan, storage, console)
     if not dry_run:
         resources = {"cpus_per_trial": cpus_per_trial, "gpus_per_trial": gpus_per_trial}
-        run_and_report(plan, storage, tracking_uri, **resources, **options)
+        run_and_report(plan, storage, tracking_uri, study_storage=study_storage, **resources)
 
 
 def new_plan(name: str, changes: "Space", root: str, storage: Path, *, tiny: bool) -> "SweepPlan":

@@ -76,9 +76,9 @@ def trained(run: str, storage: Path, greedy: bool | None) -> "tuple[Task, BatchP
     from spin_rl.algorithms.training.checkpoints import load_objective
     from spin_rl.envs import get_task
     from spin_rl.errors import UserError
-    from spin_rl.sweeps.running.lookup import find_trials
+    from spin_rl.sweeps.running.trained_policies import find_policies
 
-    trials = find_trials(run, storage.absolute())
+    trials = find_policies(run, storage.absolute())
     if len(trials) > 1:
         labels = ", ".join(trial.label for trial in trials)
         raise UserError(f"{run} has several trials; name one as {run}/TRIAL. There is: {labels}.")

@@ -1,1 +1,1 @@
-"""What the experiments' analyses share: outcomes, pictures, fronts."""
+"""What the experiments' analyses share: outcomes, figures, fronts."""

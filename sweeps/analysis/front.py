@@ -1,36 +1,25 @@
-"""What a search found: the points that nothing beats in score and seconds, the knee among them, what mattered.
+"""What a search found: the points that no other beats in score and seconds, the knee among them, what mattered.
 
-Made from a sweep's files alone; no study, no database and no Tune is needed.
+Made from a sweep's files alone, without study, database or Tune.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import optuna
 import pandas as pd
-from numpy.typing import NDArray
 
 from spin_rl.platform.reports.groups import GROUP, display_name, evaluations, groups
 from spin_rl.platform.reports.sections import Section
 from spin_rl.platform.results.files import SweepResults
+from spin_rl.sweeps.analysis.front_figures import draw_fronts, draw_importances
+from spin_rl.sweeps.analysis.importances import importances
+from spin_rl.sweeps.analysis.pareto import front, front_shares, knee
 from spin_rl.sweeps.planning.plan import read_plan
-from spin_rl.sweeps.search.files import point_of
-
-Floats = NDArray[np.float64]
-
-FEWEST = 8
-"""Points below which importances say nothing."""
-
-_DRAWS = 1000
-"""Resamples of the seeds, where there are more than can be listed."""
+from spin_rl.sweeps.search.point_files import point_of
 
 
 def analysis(results: SweepResults) -> Sequence[Section]:
     """The front, its knee and the importance of every parameter, for each problem of a search."""
-    from spin_rl.sweeps.analysis.front_figures import draw_fronts, draw_importances
-
     plan = read_plan(results.folder)
     parameters = list(plan.search["parameters"]) if plan and plan.search else []
     tables, data, answers = {}, {}, []
@@ -48,8 +37,8 @@ def analysis(results: SweepResults) -> Sequence[Section]:
         return []
     data["points"] = pd.concat([points.assign(problem=title) for title, points in fronts.items()])
     figures = {
-        "Mean score over seeds against mean seconds of pretraining and training; the line joins the points that "
-        "nothing beats in both, the ring is the knee, a number is the step at which pretraining stopped.": (
+        "Mean score over seeds against mean seconds of pretraining and training; the line joins the points that no "
+        "other beats in both, the ring is the knee, numbers are the steps at which pretraining stopped.": (
             "front",
             draw_fronts(fronts),
         )
@@ -61,19 +50,19 @@ def analysis(results: SweepResults) -> Sequence[Section]:
             draw_importances(weights),
         )
     text = " ".join(answers) + (
-        " A point stands for the mean over its seeds; 'sure' is the share of resamples of the seeds in which it is on "
-        "the front."
+        " A point is the mean over its seeds; 'sure' is the share of resamples of the seeds in which it is on the "
+        "front."
     )
     return [Section("When to stop pretraining", text, tables, data, figures)]
 
 
 def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """The points of each problem that were tried to their end, by the problem's title; best score first.
+    """The finished points of each problem, by the problem's title; best score first.
 
     Returns:
-        One row a point: ``point``, the parameters, ``seeds``, ``score`` and ``score_std`` (of the last evaluation),
-        ``best`` (of the best), ``pretrain_seconds``, ``seconds``, ``front`` and ``knee``, ``front_share`` and
-        ``knee_share`` (of resamples of the seeds; NaN for one seed).
+        One row for each point: ``point``, the parameters, ``seeds``, ``score`` and ``score_std`` (of the last
+        evaluation), ``best`` (of the best), ``pretrain_seconds``, ``seconds``, ``front`` and ``knee``, ``front_share``
+        and ``knee_share`` (of resamples of the seeds; NaN for one seed).
     """
     trials = results.trials[results.trials["state"] == "finished"]
     last = results.metrics.groupby("trial_id").last()
@@ -99,7 +88,7 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
                 }
             )
         seeds = max(row["seeds"] for row in rows)
-        whole = [place for place, row in enumerate(rows) if row["seeds"] == seeds]  # others are not tried to the end
+        whole = [place for place, row in enumerate(rows) if row["seeds"] == seeds]  # the others still run
         table = pd.DataFrame([rows[place] for place in whole])
         shares = front_shares(np.stack([runs[place] for place in whole]))
         table["front"] = front(table["score"].to_numpy(), table["seconds"].to_numpy())
@@ -110,7 +99,7 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
 
 
 def _problems(results: SweepResults, trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The trials of each study, with a title: the group's, and what else sets it apart from others in its group."""
+    """The trials of each study, with a title: the group's, and what distinguishes it from others in its group."""
     seen: set[str] = set()
     for group in groups(results):
         names = [name for name in GROUP if name in trials]
@@ -122,89 +111,6 @@ def _problems(results: SweepResults, trials: pd.DataFrame) -> Iterator[tuple[str
             title = f"{title} ({study})" if title in seen else title
             seen.add(title)
             yield title, own
-
-
-def front(scores: Floats, seconds: Floats) -> NDArray[np.bool_]:
-    """Which points (P,) no other beats, by at least their score in at most their seconds and one of them better."""
-    at_least = (scores[None] >= scores[:, None]) & (seconds[None] <= seconds[:, None])
-    better = (scores[None] > scores[:, None]) | (seconds[None] < seconds[:, None])
-    return np.asarray(~(at_least & better).any(axis=1))
-
-
-def knee(scores: Floats, seconds: Floats) -> int:
-    """The front's point farthest above the line between its ends, both axes scaled to the front's range.
-
-    Left of it a second gains more score than on the whole front's average, right of it less. Where no point lies above
-    the line, every second pays at least as much as those before it: the best score stands for the knee.
-    """
-    on = np.flatnonzero(front(scores, seconds))
-    on = on[np.argsort(seconds[on], kind="stable")]
-    width, height = np.ptp(seconds[on]), np.ptp(scores[on])
-    if width == 0 or height == 0:
-        return int(on[-1])
-    above = (scores[on] - scores[on].min()) / height - (seconds[on] - seconds[on].min()) / width
-    return int(on[np.argmax(above)] if above.max() > 1e-9 else on[-1])  # a front's last has the best score
-
-
-def front_shares(runs: Floats, seed: int = 0) -> tuple[Floats, Floats]:
-    """Shares (P,) of resamples of the seeds in which each point is on the front, and is the knee.
-
-    Seeds are drawn together for all points, as all were tried with the same: every draw there is where they are few.
-
-    Args:
-        runs: scores and seconds of every seed, (P, 2, seeds).
-        seed: of the draws.
-    """
-    count = runs.shape[-1]
-    if count < 2:
-        return np.full(len(runs), np.nan), np.full(len(runs), np.nan)
-    if count**count <= _DRAWS:
-        draws = np.array(list(product(range(count), repeat=count)))
-    else:
-        draws = np.random.default_rng(seed).integers(count, size=(_DRAWS, count))
-    on, knees = np.zeros(len(runs)), np.zeros(len(runs))
-    for draw in draws:
-        scores, seconds = runs[:, :, draw].mean(-1).T  # each (P,)
-        on += front(scores, seconds)
-        knees[knee(scores, seconds)] += 1
-    return on / len(draws), knees / len(draws)
-
-
-def importances(points: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
-    """Share of each parameter in the variance of score and of seconds, by Optuna's fANOVA; empty for too few points.
-
-    Returns:
-        One row a parameter: ``parameter``, ``score`` and ``seconds``; each column adds up to 1.
-    """
-    varied = [name for name in parameters if name in points and points[name].nunique() > 1]
-    if len(points) < FEWEST or not varied:
-        return pd.DataFrame()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    values = {name: sorted(points[name].unique()) for name in varied}
-    spaces: Mapping[str, Any] = {
-        name: optuna.distributions.IntDistribution(0, len(values[name]) - 1) for name in varied
-    }
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    for row in points.to_dict("records"):
-        study.add_trial(
-            optuna.trial.create_trial(
-                params={name: values[name].index(row[name]) for name in varied},
-                distributions=dict(spaces),
-                values=[row["score"], row["seconds"]],
-            )
-        )
-    columns = {
-        aim: optuna.importance.get_param_importances(
-            study,
-            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-            target=lambda trial, place=place: trial.values[place],
-        )
-        for place, aim in enumerate(("score", "seconds"))
-    }
-    table = pd.DataFrame(
-        {"parameter": varied, **{aim: [found[name] for name in varied] for aim, found in columns.items()}}
-    )
-    return table.sort_values("score", ascending=False).reset_index(drop=True)
 
 
 def _answer(title: str, points: pd.DataFrame) -> str:
@@ -241,7 +147,7 @@ def _readable(points: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
         ],
         "best": [f"{row['best']:.1f}" for row in records],
         "ASM s": [f"{row['pretrain_seconds']:,.0f}" for row in records],
-        "all s": [f"{row['seconds']:,.0f}" for row in records],
+        "total s": [f"{row['seconds']:,.0f}" for row in records],
         "front": ["knee" if row["knee"] else "yes" if row["front"] else "" for row in records],
         "sure": ["–" if np.isnan(row["front_share"]) else f"{row['front_share']:.0%}" for row in records],
     }
@@ -249,5 +155,5 @@ def _readable(points: pd.DataFrame, parameters: Sequence[str]) -> pd.DataFrame:
 
 
 def _readable_importances(found: pd.DataFrame) -> pd.DataFrame:
-    shares = {aim: [f"{share:.0%}" for share in found[aim]] for aim in ("score", "seconds")}
+    shares = {metric: [f"{share:.0%}" for share in found[metric]] for metric in ("score", "seconds")}
     return pd.DataFrame({"parameter": list(found["parameter"]), **shares})

@@ -1,4 +1,4 @@
-"""Pictures of what a search found."""
+"""Figures of what a search found."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What the sweeps' analyses share: results joined with what varied, and pictures of results against it."""
+"""What the sweeps' analyses share: results with the parameters that varied, and figures of one against the other."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -16,15 +16,15 @@ from spin_rl.platform.results.files import SweepResults
 
 
 def outcomes(results: SweepResults, parameters: Sequence[str]) -> pd.DataFrame:
-    """One row for each method of each group: ``report_tables.summary`` with what each method's trials were set to.
+    """One row for each method of each group: `reports.tables.summary` with parameters of the method's trials.
 
     Args:
-        results: a sweep's.
-        parameters: names of further columns; NaN where a trial has no such parameter.
+        results: a sweep's results.
+        parameters: names of further columns; NaN for trials without the parameter.
 
     Returns:
-        The summary with those columns, ``name`` (the method's for readers) and ``trials`` (their ids). Methods that
-        were not evaluated yet are left out.
+        The summary with those columns, ``name`` (the method's display name) and ``trials`` (their ids). Methods
+        without an evaluation are left out.
     """
     sweep_groups, evaluated = groups(results), evaluations(results)
     table = summary(results, sweep_groups, evaluated)
@@ -46,7 +46,7 @@ def finals(results: SweepResults, trials: Sequence[str]) -> "pd.Series[float]":
 
 
 class Panel(NamedTuple):
-    """One column of panels: results (rows of `outcomes`) against one of their parameters."""
+    """One column of a figure: results (rows of `outcomes`) against one of their parameters."""
 
     title: str
     rows: pd.DataFrame
@@ -55,18 +55,18 @@ class Panel(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """What a row of panels shows."""
+    """One row of a figure."""
 
     column: str
     label: str
-    spread: str | None = None  # column of the deviation over seeds
+    spread: str | None = None  # column of the standard deviation over seeds
     scale: float = 1.0
 
 
 def against(panels: Sequence[Panel], measures: Sequence[Measure]) -> Figure:
-    """Measures against parameters: a line for each method, level where it has no such parameter.
+    """Measures against parameters: a line for each method, horizontal if it does not have the parameter.
 
-    The values of a parameter stand at equal distances: they often double, and may begin at 0.
+    The values of a parameter are at equal distances, as they often double and may start at 0.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(0.6 + 2.4 * len(panels), 0.6 + 1.9 * len(measures)), layout="constrained")
@@ -114,17 +114,17 @@ def _short(value: float) -> str:
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A number for people, a dash where there is none."""
+    """A number for readers, a dash for a missing one."""
     return "–" if value is None or np.isnan(value) else f"{value:,.{digits}f}"
 
 
 def with_spread(row: Mapping[str, float]) -> str:
-    """Mean return ± its deviation over seeds."""
+    """Mean return ± its standard deviation over seeds."""
     spread = row["return_std"]
     return number(row["return_mean"]) + ("" if np.isnan(spread) else f" ± {spread:.1f}")
 
 
 def baseline_of(rows: pd.DataFrame) -> dict[str, float] | None:
-    """The factored policy's row among those of a group."""
+    """The factored policy's row of a group."""
     found = rows[rows["algorithm"] == BASELINE]
     return dict(found.iloc[0]) if len(found) else None

@@ -1,1 +1,1 @@
-"""What a sweep is, before anything runs: spaces, points, trials, plans."""
+"""Plans of sweeps, before anything runs: spaces, points, trials, pretrainings. Imports no Ray."""

@@ -1,4 +1,4 @@
-"""A sweep's space: what varies between its trials, as immutable data, and the points that it spans."""
+"""A sweep's space: the parameters that vary between its trials, as immutable data, and the points that it spans."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,28 +7,32 @@ from itertools import product
 from typing import Any
 
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
-from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.methods import METHOD_SETTINGS, get_method
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.settings import FREE_SETTINGS, NETWORK_SETTINGS, parse_settings
 from spin_rl.errors import UserError, unknown_name
+from spin_rl.sweeps.planning.models import MASKINGS
 
 Space = Mapping[str, tuple[Any, ...]]
-"""Every parameter with the values that it takes."""
+"""Every parameter with its values."""
 
 Point = dict[str, Any]
 """One value for every parameter."""
 
 NEEDED = ("seed", "task", "bins", "level", "algorithm", "objective", "preset", "updates", "evaluations", "episodes")
-"""Parameters that every space has. Trials come in this order: cut short, a sweep has whole seeds."""
+"""Parameters that every space has. Trials are run in this order, so that an interrupted sweep has whole seeds."""
 
 PRETRAINING = ("asm_steps", "asm_epochs", "asm_objective", "asm_masking", "asm_precision")
-"""Parameters of the action structure models, for methods that start from one."""
+"""Parameters of the pretraining, for methods that start from a pretrained model."""
 
 SIZES = (*TRUNK_SIZES, "head_width")
-"""Sizes of the networks on action structure: SPIN's, in its models too, and SAINT's."""
+"""Sizes of the transformer over sub-actions: SPIN's, in its pretrained models too, and SAINT's."""
 
-PARAMETERS = (*NEEDED, "version", *PRETRAINING, *SIZES, *FREE_SETTINGS, *NETWORK_SETTINGS)
+SETTINGS = (*FREE_SETTINGS, *NETWORK_SETTINGS)
+"""Parameters that are settings of the training, by the same names."""
+
+PARAMETERS = (*NEEDED, "version", *PRETRAINING, *SIZES, *SETTINGS)
 """Every name that a space can hold."""
 
 _WHOLE = {"updates": 1, "evaluations": 1, "episodes": 1, "asm_steps": 0, "asm_epochs": 0, "seed": 0, "bins": 2}
@@ -36,7 +40,11 @@ _WHOLE |= {"version": 1, **dict.fromkeys(SIZES, 1)}
 
 
 def check_space(space: Space) -> None:
-    """UserError for a parameter that there is not, one without values, and values of the wrong kind."""
+    """Check the names and values of ``space``.
+
+    Raises:
+        UserError: an unknown or missing parameter, one without values, or a value of the wrong type.
+    """
     for name, values in space.items():
         if name not in PARAMETERS:
             raise unknown_name("parameter", name, PARAMETERS)
@@ -47,25 +55,25 @@ def check_space(space: Space) -> None:
             whole = isinstance(value, int) and not isinstance(value, bool)
             if least is not None and not (whole and value >= least):
                 raise UserError(f"{name} is a whole number from {least} on, not {value!r}.")
-            if name in (*FREE_SETTINGS, *NETWORK_SETTINGS):
+            if name in SETTINGS:
                 parse_settings([f"{name}={json.dumps(value)}"])
         if len(set(map(str, values))) < len(values):
             raise UserError(f"{name} has the same value twice: {', '.join(map(str, values))}.")
     missing = [name for name in NEEDED if name not in space]
     if missing:
         raise UserError(f"The space has no {missing[0]}: give it a value, such as --set {missing[0]}=...")
-    for name, known in (("asm_masking", ("variable", "fixed")), ("asm_precision", ("float32", "bfloat16"))):
+    for name, known in (("asm_masking", MASKINGS), ("asm_precision", ("float32", "bfloat16"))):
         for value in space.get(name, ()):
             if value not in known:
                 raise unknown_name(name, value, known)
 
 
 def points(space: Space, one_at_a_time: tuple[str, ...] = ()) -> Iterator[Point]:
-    """Every point of ``space``, each once, without the parameters that its method has no use for.
+    """Every point of ``space`` once, without the parameters that do not concern its method and objective.
 
     Args:
-        space: what varies.
-        one_at_a_time: sizes of which at most one at a time differs from the preset's.
+        space: the parameters with their values.
+        one_at_a_time: sizes of which at most one differs from the preset's at a time.
     """
     together = [
         name for name in (*NEEDED, *(name for name in space if name not in NEEDED)) if name not in one_at_a_time
@@ -92,17 +100,22 @@ def _around(usual: Mapping[str, Any], space: Space, names: tuple[str, ...]) -> I
 
 
 def _concerns(name: str, point: Point) -> bool:
-    """Whether a parameter changes anything for a point's method and objective."""
-    method = get_method(point["algorithm"])
+    """Whether a parameter makes a difference for a point's method and objective."""
     if name in PRETRAINING:
-        return method.uses_asm
+        return starts_from_model(point["algorithm"])
+    method = get_method(point["algorithm"])
     if name in SIZES:
-        return method.uses_asm or method.name == "saint"
-    if name in ("feature_dtype", "feature_memory_gib"):
-        return method.name == "spin-cached"
+        return name in method.sizes
+    if name in METHOD_SETTINGS:
+        return name in method.settings
     if any(name in _settings_of(objective) for objective in OBJECTIVES):
         return name in _settings_of(point["objective"])
     return True
+
+
+def starts_from_model(algorithm: str) -> bool:
+    """Whether a method starts from a pretrained action structure model."""
+    return get_method(algorithm).uses_asm
 
 
 def _settings_of(objective: str) -> set[str]:

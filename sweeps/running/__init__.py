@@ -1,1 +1,1 @@
-"""Plans at work on Ray: pretraining, Tune's trials, progress, estimates."""
+"""Running plans on Ray: pretraining, Tune's trials, progress, estimates."""

@@ -1,30 +1,31 @@
-"""What a plan will take, by what trials and pretrainings of the same kind took in the same storage before."""
+"""How long a plan will take, from how long trials and pretrainings of the same kind took in the same storage."""
 
 import json
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 from spin_rl.algorithms.asm.checkpoints import asm_identity
 from spin_rl.platform.asm_store.store import ASMStore, asm_root
-from spin_rl.platform.common.json_files import read_json
+from spin_rl.sweeps.planning.datasets import open_by_path
 from spin_rl.sweeps.planning.plan import SweepPlan
-from spin_rl.sweeps.running.pretrain import open_by_path
+from spin_rl.sweeps.running.completion import trial_records
 from spin_rl.sweeps.running.progress import kind_of
 
 
 class Estimate(NamedTuple):
-    """Seconds of one trial after the other; None where nothing like it was ever timed here."""
+    """Seconds of all trials and of all pretrainings, one after the other; None if nothing similar was timed here."""
 
     trials: float | None
     pretrainings: float | None
 
 
 def estimate(plan: SweepPlan, coming: Iterable[Mapping[str, Any]], storage: Path) -> Estimate:
-    """What ``coming`` of the plan's trials and its missing pretrainings will take.
+    """Seconds that ``coming``, trials of the plan, and its missing pretrainings will take.
 
-    Trials of a kind that was never timed are taken to be as quick as the mean of the others.
+    Trials of a kind that was never timed are assumed to take the mean time of the others.
     """
     rates = _rates(storage)
     wanted = [(kind_of(trial), int(trial["updates"])) for trial in coming]
@@ -35,10 +36,9 @@ def estimate(plan: SweepPlan, coming: Iterable[Mapping[str, Any]], storage: Path
 
 
 def _rates(storage: Path) -> dict[str, float]:
-    """Seconds of an update of each kind of trial, evaluations and starts included."""
+    """Median seconds of an update for each kind of trial, including evaluations and start-up."""
     found: dict[str, list[float]] = {}
-    for path in storage.glob("*/trials/*/trial.json"):
-        record = read_json(path)
+    for record in chain.from_iterable(map(trial_records, storage.glob("*/"))):
         params = record.get("params", {})
         if record["state"] == "finished" and record.get("starts") == 1:
             try:
@@ -50,7 +50,7 @@ def _rates(storage: Path) -> dict[str, float]:
 
 
 def _pretraining(plan: SweepPlan, store: ASMStore) -> float | None:
-    """Seconds of the steps that are missing, at the pace of stored models of the same sizes on the same task."""
+    """Seconds of the missing steps, at the median pace of stored models of the same sizes on the same task."""
     total = 0.0
     for item in plan.pretrainings:
         dataset = open_by_path(item.dataset)
@@ -71,7 +71,7 @@ def _pretraining(plan: SweepPlan, store: ASMStore) -> float | None:
 
 
 def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two models differ in dataset and seed at most."""
+    """Whether two models differ at most in dataset and seed."""
     plain = [
         json.dumps({name: value for name, value in identity.items() if name not in ("dataset", "seed")}, sort_keys=True)
         for identity in (one, other)

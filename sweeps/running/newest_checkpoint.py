@@ -1,4 +1,4 @@
-"""Keeps one checkpoint of each trial, without Tune's way of doing so."""
+"""Keeps only the newest checkpoint of each trial, in the place of Tune's own mechanism."""
 
 import shutil
 from pathlib import Path
@@ -10,11 +10,11 @@ from spin_rl.platform.results.callback import never_raises
 
 
 class NewestCheckpoint(Callback):
-    """Deletes a trial's earlier checkpoints as soon as a newer one is whole.
+    """Deletes a trial's earlier checkpoints as soon as a newer one is complete.
 
-    Tune does this too (`CheckpointConfig.num_to_keep`), but then writes down all trials at every checkpoint of any of
-    them, which costs more than all else in a sweep of a thousand trials (docs/scaling.md). Those notes are not read
-    here, so they need not be in step with the checkpoints.
+    Tune does this too (`CheckpointConfig.num_to_keep`), but then saves the state of all trials at every checkpoint of
+    any of them, which costs more than everything else in a sweep of a thousand trials (docs/scaling.md). That state is
+    not read here, so it need not agree with the checkpoints.
     """
 
     @never_raises

@@ -1,4 +1,4 @@
-"""Pretraining for a sweep: every model that is missing, side by side as Ray tasks, with progress."""
+"""Pretraining for a sweep: all missing models at the same time, as Ray tasks, with progress."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +9,15 @@ import torch
 
 from spin_rl.algorithms.asm.checkpoints import ensure_asm, missing_steps
 from spin_rl.algorithms.asm.pretraining import ASMConfig
-from spin_rl.algorithms.settings import split_dataset_path
 from spin_rl.platform.asm_store.store import ASMStore
-from spin_rl.platform.datasets import OfflineDataset, open_dataset
+from spin_rl.sweeps.planning.datasets import open_by_path
 from spin_rl.sweeps.planning.plan import PretrainingPlan
 from spin_rl.sweeps.running.progress import SweepProgress
 
 
 def pretrain_all(plans: Sequence[PretrainingPlan], store: ASMStore, progress: SweepProgress) -> None:
-    """Make every checkpoint of ``plans`` that the store does not hold; one CPU each, as many at once as there are."""
-    missing = [plan for plan in plans if not _is_there(plan, store)]
+    """Make every checkpoint of ``plans`` that the store does not hold, with one CPU for each model. Ray must be up."""
+    missing = [plan for plan in plans if missing_steps(store, open_by_path(plan.dataset), plan.config, plan.steps)]
     if not missing:
         return
     board = _Board.remote()  # type: ignore[attr-defined]
@@ -42,22 +41,9 @@ def pretrain_all(plans: Sequence[PretrainingPlan], store: ASMStore, progress: Sw
         ray.kill(board)
 
 
-def open_by_path(path: str) -> OfflineDataset:
-    """The dataset in folder ``path`` (ROOT/TASK-BINS/LEVEL-vN)."""
-    root, key, name = split_dataset_path(path)
-    task, bins = key.rsplit("-", 1)
-    level, version = name.rsplit("-v", 1)
-    return open_dataset(task, level, bins=int(bins), root=root, version=int(version))
-
-
-def _is_there(plan: PretrainingPlan, store: ASMStore) -> bool:
-    dataset = open_by_path(plan.dataset)
-    return not missing_steps(store, dataset, plan.config, plan.steps)
-
-
 @ray.remote(num_cpus=0)
 class _Board:
-    """Where the tasks write how far they are."""
+    """Where the tasks report their progress."""
 
     def __init__(self) -> None:
         self._latest: dict[int, tuple[int, float]] = {}
@@ -71,7 +57,7 @@ class _Board:
 
 @ray.remote(num_cpus=1, max_retries=2)
 def _pretrain(dataset: str, config: ASMConfig, steps: tuple[int, ...], store: str, board: Any, bar: int) -> None:
-    torch.set_num_threads(1)  # the number of threads decides how sums are rounded
+    torch.set_num_threads(1)  # the number of threads determines how sums are rounded
     ensure_asm(
         ASMStore(Path(store)),
         open_by_path(dataset),

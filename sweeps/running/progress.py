@@ -1,7 +1,7 @@
-"""What a sweep shows while it runs: a bar per model that is pretrained, one per trial at work, one for all of them."""
+"""What a sweep shows while it runs: a bar for each model in pretraining, each running trial, and all trials."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from ray.tune import Callback
@@ -19,18 +19,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
-_EVERY = 20.0  # seconds between lines where the output is a file and bars would only litter it
+_EVERY = 20.0  # seconds between lines where the output is no terminal
 
 
 class _Left(TimeRemainingColumn):
-    """The time left by the bar's own pace, where nobody knows better."""
+    """The time left at the bar's own pace, unless the bar has a better estimate in its note."""
 
     def render(self, task: Task) -> Text:
         return Text("") if task.fields.get("own_estimate") else super().render(task)
 
 
 class SweepProgress:
-    """Bars on a terminal, a line now and then anywhere else."""
+    """Bars on a terminal, a line every 20 seconds anywhere else."""
 
     def __init__(self) -> None:
         self.console = Console()
@@ -44,7 +44,7 @@ class SweepProgress:
             TextColumn("left"),
             _Left(elapsed_when_finished=False),
             console=self.console,
-            speed_estimate_period=600,  # trials report in bursts: a shorter look back would guess the time left wildly
+            speed_estimate_period=600,  # trials report in bursts: over a shorter period the estimate would jump
             disable=not self.console.is_terminal,
         )
         self._last_line = 0.0
@@ -57,7 +57,7 @@ class SweepProgress:
         self._bars.stop()
 
     def add(self, label: str, total: int, unit: str, *, visible: bool = True, own_estimate: bool = False) -> int:
-        """A new bar; returns its number. With an estimate of its own, the time left stands in its note."""
+        """Add a bar; returns its number. With ``own_estimate`` the time left is part of its note."""
         return int(
             self._bars.add_task(label, total=total, visible=visible, note="", unit=unit, own_estimate=own_estimate)
         )
@@ -74,27 +74,27 @@ class SweepProgress:
                     )
 
     def finish(self, bar: int) -> None:
-        """Put a line in the place of a bar: a screen has no room for those of a hundred trials."""
+        """Replace a bar by a line: a screen has no room for the bars of a hundred trials."""
         task = self._bars.tasks[bar]
         self._bars.update(task.id, completed=task.total, visible=False)
         self.console.print(f"{task.description}: done {task.fields['note']}")
 
 
-Expected = list[tuple[str, int]]
+Expected = Sequence[tuple[str, int]]
 """Kind and policy updates of trials; trials of one kind take about the same time for an update."""
 
 
 def kind_of(trial: Mapping[str, Any]) -> str:
-    """What decides how long an update of a trial takes."""
+    """What determines how long an update of a trial takes."""
     sizes = trial.get("network", "")
     return f"{trial['algorithm']} {trial['task']} {trial['bins']} {trial['objective']} {trial['preset']} {sizes}"
 
 
 class TimeLeft:
-    """Estimates the seconds that are left from what trials of each kind took so far, evaluations and starts included.
+    """Estimates the time left from what trials of each kind took so far, including evaluations and start-up.
 
     Args:
-        coming: the trials that are to come.
+        coming: the trials that are expected.
     """
 
     def __init__(self, coming: Expected) -> None:
@@ -104,28 +104,34 @@ class TimeLeft:
         self._taken: dict[str, tuple[float, int]] = {}  # seconds and updates of each kind
 
     def add(self, kind: str, seconds: float, updates: int) -> None:
-        """Tell that a trial made so many updates in so many seconds."""
+        """Count updates that a trial of this kind made in so many seconds."""
         known = self._taken.get(kind, (0.0, 0))
         self._taken[kind] = (known[0] + seconds, known[1] + updates)
         self.drop(kind, updates)
 
     def drop(self, kind: str, updates: int) -> None:
-        """Tell that so many updates are not to come any more."""
-        name = kind if kind in self._coming else ""  # a search's trials are of kinds that are not known before
+        """Expect so many updates less of this kind."""
+        name = kind if kind in self._coming else ""  # the kinds of a search's trials are not known in advance
         if name in self._coming:
             self._coming[name] = max(0, self._coming[name] - updates)
 
     def seconds(self, at_once: int) -> float | None:
-        """What is left where ``at_once`` trials run side by side; None while nothing is known."""
+        """The time left if ``at_once`` trials run at the same time; None as long as nothing is known."""
         rates = {kind: seconds / updates for kind, (seconds, updates) in self._taken.items() if updates}
         if not rates:
             return None
-        usual = sum(rates.values()) / len(rates)  # of a kind of which none has begun
+        usual = sum(rates.values()) / len(rates)  # for kinds of which no trial has started
         return sum(updates * rates.get(kind, usual) for kind, updates in self._coming.items()) / max(1, at_once)
 
 
 class TrialProgress(Callback):
-    """Shows Tune's trials: those at work, and all of them together with the time that is left."""
+    """Shows Tune's trials: those that run, and all of them together with the time left.
+
+    Args:
+        progress: where they are shown.
+        coming: the trials that are expected.
+        done: the trials that are done.
+    """
 
     def __init__(self, progress: SweepProgress, coming: Expected, done: Expected) -> None:
         self._progress = progress
@@ -134,13 +140,13 @@ class TrialProgress(Callback):
         self._made = sum(updates for _, updates in done)
         self._finished, self._failed = len(done), 0
         self._left = TimeLeft(coming)
-        self._at_work: set[str] = set()
-        self._last: dict[str, tuple[float, int]] = {}  # when a trial reported last, and its updates then
+        self._active: set[str] = set()
+        self._last: dict[str, tuple[float, int]] = {}  # time and updates of each trial's last report
         self._bars: dict[str, int] = {}
         self._overall: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks; a screen does not travel
+        return {}  # Tune pickles its callbacks, and a screen cannot be pickled
 
     def setup(self, **_info: Any) -> None:
         self._overall = self._progress.add(f"{self._count} trials", self._total, "update", own_estimate=True)
@@ -148,7 +154,7 @@ class TrialProgress(Callback):
 
     def on_trial_start(self, trial: Trial, **_info: Any) -> None:
         params = trial.config["trial"]
-        self._at_work.add(trial.trial_id)
+        self._active.add(trial.trial_id)
         self._last.pop(trial.trial_id, None)
         if trial.trial_id not in self._bars:
             steps = f" {params['asm_steps']} steps" if "asm_steps" in params else ""
@@ -162,7 +168,7 @@ class TrialProgress(Callback):
             before, had = self._last[trial.trial_id]
             self._left.add(kind, now - before, updates - had)
             self._made += updates - had
-        else:  # none, or those that it made before it was cut off
+        else:  # its first report: none, or those that it made before it was interrupted
             self._left.drop(kind, updates)
             self._made += updates
         self._last[trial.trial_id] = (now, updates)
@@ -186,7 +192,7 @@ class TrialProgress(Callback):
         rest = int(params["updates"]) - self._last.get(trial.trial_id, (0.0, 0))[1]
         self._left.drop(kind_of(params), rest)  # of one that ended early
         self._made += rest
-        self._at_work.discard(trial.trial_id)
+        self._active.discard(trial.trial_id)
         if trial.trial_id in self._bars:
             self._progress.finish(self._bars[trial.trial_id])
         self._show_overall()
@@ -196,13 +202,13 @@ class TrialProgress(Callback):
             return
         note = f"{self._finished} finished"
         note += f" · {self._failed} failed" if self._failed else ""
-        if seconds := self._left.seconds(len(self._at_work)):
+        if seconds := self._left.seconds(len(self._active)):
             note += f" · about {in_words(seconds)} left"
         self._progress.update(self._overall, self._made, note)
 
 
 def in_words(seconds: float) -> str:
-    """A duration as people say it."""
+    """A duration in the unit that fits it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,1 +1,1 @@
-"""Optuna's searches over a sweep's space, their studies and their scheduler."""
+"""Searches of a sweep's space with Optuna: studies, their points, and the scheduler of the trials."""

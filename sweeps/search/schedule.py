@@ -1,12 +1,12 @@
-"""ASHA over the points of a search: rungs in policy updates, like compared with like, nothing lost with its process.
+"""ASHA over the points of a search: rungs in policy updates, restored from the trials' files.
 
-Ray's ASHA decides; this says who is compared with whom. A trial meets the trials of the same problem and seed at other
-points, as these share everything but the parameters. Its score alone does not end it: where no trial at its rung was at
-least as good for no more seconds, it may stand on the front, and it goes on. The first trial that ends takes its point
-along.
+Ray's ASHA decides; this module says which trials are compared: those of the same problem and seed at other points, as
+they share everything but the parameters. A low score alone does not end a trial: if no trial at its rung scored at
+least as much in at most as many seconds, it may be on the front and continues. The first trial that is ended early ends
+its point.
 
-Tune does not give a scheduler its rungs back (ray#30838). They are filled from the trials' files, in the order in which
-the results came, so that a search that goes on decides as one that was never cut off.
+Tune does not restore a scheduler's rungs (ray#30838). They are filled from the trials' files, in the order in which the
+results came, so that a resumed search decides as an uninterrupted one.
 """
 
 from collections import defaultdict
@@ -18,21 +18,21 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from spin_rl.errors import UserError
-from spin_rl.platform.common.json_files import read_json
 from spin_rl.platform.results.files import MetricsFile
-from spin_rl.sweeps.search.files import point_of
+from spin_rl.sweeps.running.completion import trial_folder, trial_records
+from spin_rl.sweeps.search.point_files import point_of
 
 SCORE, SECONDS = "eval/normalized_score", "time/total_seconds"
 
 
 class PointASHA(FIFOScheduler):
-    """Asynchronous successive halving (arXiv 1810.05934) for the trials of a ``PointSearch``.
+    """Asynchronous successive halving (arXiv 1810.05934) for the trials of a ``StudySearch``.
 
     Args:
-        folder: the sweep's folder; what it holds already counts.
-        first_rung: policy updates that every trial gets.
+        folder: the sweep's folder, with the results so far.
+        first_rung: policy updates that every trial makes.
         most: policy updates of a whole trial.
-        reduction: of the trials at a rung one in so many goes on, and the next rung lies so many times as far.
+        reduction: one in so many of the trials at a rung continues, and the next rung is so many times as far.
 
     Raises:
         UserError: there is no rung before a trial's end.
@@ -42,8 +42,8 @@ class PointASHA(FIFOScheduler):
         super().__init__()
         if not 0 < first_rung < most or reduction <= 1:
             raise UserError(
-                f"ASHA's first rung ({first_rung:,} updates) lies after update 0 and before a trial's end "
-                f"({most:,}), and its reduction ({reduction:g}) is above 1."
+                f"ASHA's first rung ({first_rung:,} updates) must be after update 0 and before a trial's end "
+                f"({most:,}), and its reduction ({reduction:g}) above 1."
             )
         self._settings = {"grace_period": first_rung, "max_t": most, "reduction_factor": reduction}
         self._ashas: dict[tuple[str, Any], ASHAScheduler] = {}
@@ -59,7 +59,7 @@ class PointASHA(FIFOScheduler):
         point = point_of(trial.trial_id)
         if point in self._ended:
             return str(TrialScheduler.STOP)
-        # a score counts for the update that it was measured at, which lies back where evaluation runs beside training
+        # a score counts for the update that was evaluated, an earlier one where evaluation runs beside the training
         measured = result.get("eval/updates")
         result = {**result, "updates": result["updates"] if measured is None else measured}
         decision = self._asha(trial).on_trial_result(tune_controller, trial, result)
@@ -69,7 +69,7 @@ class PointASHA(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: Mapping[str, Any]) -> None:
-        """Nothing: a rung holds what trials had there, and they told it there."""
+        """Nothing: trials reported at their rungs."""
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         """Nothing, for the same reason."""
@@ -86,7 +86,7 @@ class PointASHA(FIFOScheduler):
         return self._ashas[peers]
 
     def _is_stopped(self, trial: Any, result: Mapping[str, Any], decision: str) -> bool:
-        """Whether ASHA's decision stands; notes what the trial has at its rung."""
+        """Whether the trial ends, by ASHA's decision and by its seconds; records its values at its rung."""
         passed = [rung for rung in self._rungs if rung <= result["updates"]]
         if not passed or result.get(SCORE) is None:
             return False
@@ -99,15 +99,14 @@ class PointASHA(FIFOScheduler):
         return decision == TrialScheduler.STOP and dominated
 
     def _replay(self, folder: Path) -> None:
-        """Take up the results in the files as if they came now."""
+        """Process the results in the files as if they came now."""
         results: list[tuple[float, Any, dict[str, Any]]] = []
-        for path in sorted(folder.glob("trials/*/trial.json")):
-            record = read_json(path)
+        for record in trial_records(folder):
             trial = SimpleNamespace(trial_id=record["trial_id"], config={"trial": record["params"]})
             if record["state"] == "pruned":
                 self._ended.add(point_of(trial.trial_id))
             self.on_trial_add(None, trial)
-            lines, _ = MetricsFile(path.with_name("metrics.jsonl")).read_from(0)
+            lines, _ = MetricsFile(trial_folder(folder, trial.trial_id) / "metrics.jsonl").read_from(0)
             results += [(line["timestamp"], trial, line) for line in lines]
         ended, self._ended = self._ended, set()
         for _, trial, line in sorted(results, key=lambda entry: entry[0]):
@@ -116,5 +115,5 @@ class PointASHA(FIFOScheduler):
 
 
 def _peers(trial: Any) -> tuple[str, Any]:
-    """What a trial has in common with those that it is compared with: the study, which is a problem's, and the seed."""
+    """What trials that are compared have in common: the study, which is a problem's, and the seed."""
     return trial.trial_id.partition("_")[0], trial.config["trial"]["seed"]

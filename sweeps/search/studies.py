@@ -1,7 +1,7 @@
-"""Optuna studies that outlive the process which began them: where they lie, what they are called, how they are sampled.
+"""Optuna studies that outlive the process that started them: their database, their names, their sampler.
 
-A study in a relational database is the record of a search: which points were asked for and what they gave. Everything
-that Tune or a sampler remembers in memory can be lost without loss.
+A study in a relational database is the record of a search: which points were drawn and which values they have. Nothing
+that Tune or a sampler keeps in memory is needed to continue it.
 """
 
 import hashlib
@@ -23,27 +23,32 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from spin_rl.errors import UserError
 from spin_rl.platform.common.identity import identity_key
 
-Space = Mapping[str, BaseDistribution]
+SearchSpace = Mapping[str, BaseDistribution]
 """What is searched over: a distribution for every parameter."""
 
 
 def study_name(sweep: str, settings: Mapping[str, Any]) -> str:
-    """A name that no other sweep and no other settings share, so that any number of them can use one database."""
+    """A name that no other sweep or settings have, so that any number of studies can share a database."""
     return f"{sweep}-{identity_key({'sweep': sweep, **settings})}"
 
 
+def study_key(name: str) -> str:
+    """The beginning of the ids of a study's trials."""
+    return identity_key({"study": name})[:5]
+
+
 def study_url(given: str | None, storage: Path) -> URL:
-    """The database of a storage's studies: the one that is given, else a SQLite file in the storage.
+    """The database of the studies: the one given, else a SQLite file in the storage.
 
     Raises:
-        UserError: what is given is no address of a database.
+        UserError: the text given is not the address of a database.
     """
     if not given:
         return URL.create("sqlite", database=str(storage.absolute() / "studies.db"))
     try:
         return make_url(given)
     except SQLAlchemyError:
-        # what was given may hold a password: neither it nor an error that quotes it is shown
+        # the text may hold a password: neither it nor an error that quotes it is shown
         raise UserError(
             "The study storage is no address of a database; it looks like postgresql://USER@HOST/DATABASE or "
             "sqlite:////FOLDER/FILE."
@@ -51,18 +56,18 @@ def study_url(given: str | None, storage: Path) -> URL:
 
 
 def without_password(url: URL) -> str:
-    """An address as it may be shown."""
+    """The address without secrets."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
 def open_study(url: URL, name: str, directions: Sequence[str], sampler: BaseSampler) -> Study:
-    """The study ``name`` in the database at ``url``; made if it is not there.
+    """The study ``name`` in the database at ``url``; created if it does not exist.
 
     Raises:
         UserError: the database does not answer, or its driver is not installed.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of every trial; the sweep's progress does that
-    engine: dict[str, Any] = {"pool_pre_ping": True}  # hours pass between two points: a connection may be gone
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it logs every trial; the sweep's progress shows them
+    engine: dict[str, Any] = {"pool_pre_ping": True}  # hours pass between two points: a connection may be lost
     with ExitStack() as stack:
         try:
             if url.get_backend_name() == "sqlite" and url.database:
@@ -89,7 +94,7 @@ def open_study(url: URL, name: str, directions: Sequence[str], sampler: BaseSamp
 
 
 def _open_storage(url: URL, engine: Mapping[str, Any], tries: int = 3) -> optuna.storages.RDBStorage:
-    """Optuna's storage; whoever makes its tables at the same time as another process finds them at the next try."""
+    """Optuna's storage. Another process may create its tables at the same time: then the next attempt finds them."""
     while True:
         try:
             return optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=dict(engine))
@@ -101,10 +106,10 @@ def _open_storage(url: URL, engine: Mapping[str, Any], tries: int = 3) -> optuna
 
 
 class RepeatableSampler(BaseSampler):
-    """Optuna's TPE, drawing anew for every point from a seed of its own.
+    """Optuna's TPE, with a seed of its own for every point.
 
-    A point is a function of (seed, number of the point, what the earlier ones gave). A sampler of which one instance
-    draws for all points would give others after a restart, as its random state is nowhere kept.
+    A point is a function of (seed, number of the point, values of the earlier ones). One sampler for all points would
+    draw others after a restart, as its random state is not stored.
 
     Args:
         seed: the search's seed.
@@ -115,9 +120,9 @@ class RepeatableSampler(BaseSampler):
         self._seed, self._startup = seed, startup
 
     def _sampler(self, trial: FrozenTrial, parameter: str = "") -> TPESampler:
-        # each parameter has its own too: one that was drawn before a process died is not drawn again
+        # each parameter has its own, too: those drawn before a process was killed are not drawn again
         digest = hashlib.blake2b(f"{self._seed}/{trial.number}/{parameter}".encode(), digest_size=4).digest()
-        # with the liar, points that are being tried count as bad ones, so that several at once differ
+        # with the constant liar open points count as bad ones, so that points drawn at the same time differ
         return TPESampler(seed=int.from_bytes(digest, "little"), n_startup_trials=self._startup, constant_liar=True)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -134,16 +139,16 @@ class RepeatableSampler(BaseSampler):
         return self._sampler(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
 
 
-def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, space: SearchSpace) -> dict[str, Any]:
     """The point of ``trial``: a value for every parameter, in the order of their names.
 
-    Values drawn before come from the database: a point that was cut off while it was drawn is drawn to its end.
+    Values that were drawn before come from the database, so that an interrupted draw is completed.
     """
     return {name: trial._suggest(name, space[name]) for name in sorted(space)}
 
 
-def grid_of(space: Space, most: int) -> list[dict[str, Any]] | None:
-    """Every point of the space, if there are at most ``most``; None where there are more."""
+def grid_of(space: SearchSpace, most: int) -> list[dict[str, Any]] | None:
+    """Every point of the space if there are at most ``most``; None if there are more."""
     points: list[dict[str, Any]] = [{}]
     for name in sorted(space):
         values = _values(space[name], most)

@@ -34,10 +34,10 @@ from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.common.ray_session import ray_session
 from spin_rl.platform.results.callback import ResultsCallback
 from spin_rl.platform.tracking.mirror import Mirror
+from spin_rl.sweeps.planning.datasets import open_by_path
 from spin_rl.sweeps.planning.plan import SweepPlan
 from spin_rl.sweeps.running import engine
 from spin_rl.sweeps.running.newest_checkpoint import NewestCheckpoint
-from spin_rl.sweeps.running.pretrain import open_by_path
 from spin_rl.sweeps.running.progress import SweepProgress, TrialProgress
 
 REPORTS, FURTHER = 2, 20
@@ -130,7 +130,7 @@ class Run:
         with TemporaryDirectory() as root, meter.of(Path(root)):
             uri = f"sqlite:///{root}/mlflow.db"
             wall, processor = time.perf_counter(), time.process_time()
-            folder = engine.run_sweep(plan, Path(root), tracking_uri=uri)
+            folder = engine.run_grid(plan, Path(root), tracking_uri=uri)
             self.wall, self.driver = time.perf_counter() - wall, time.process_time() - processor
             finished = sum(
                 json.loads(path.read_text())["state"] == "finished" for path in folder.glob("trials/*/trial.json")

@@ -20,7 +20,7 @@ from spin_rl.platform.tracking.store import default_tracking_uri
 from spin_rl.sweeps.planning.plan import SweepPlan
 from spin_rl.sweeps.planning.space import Space
 from spin_rl.sweeps.planning.sweep import Sweep
-from spin_rl.sweeps.running.engine import run_sweep
+from spin_rl.sweeps.run import run_plan
 
 TRIVIAL = 60
 COMMON = {"bins": (3,), "level": ("medium-expert",), "objective": ("iql",), "asm_steps": (50,)}
@@ -55,7 +55,7 @@ def plan_of(name: str, space: Space, root: Path) -> SweepPlan:
 
 
 def run(plan: SweepPlan, storage: Path) -> Path:
-    return run_sweep(plan, storage, tracking_uri=default_tracking_uri(storage))
+    return run_plan(plan, storage, tracking_uri=default_tracking_uri(storage))
 
 
 def alone(plan: SweepPlan) -> float:

@@ -108,14 +108,14 @@ def test_a_model_is_pretrained_once_and_found(monkeypatch, capfd, small_data, tm
 
 
 def test_a_training_whose_trial_failed_says_why_and_does_not_end_well(monkeypatch, capfd, small_data, tmp_path):
-    def run_sweep(plan, storage, **_options):
+    def run_plan(plan, storage, **_options):
         folder = storage / plan.name
         write_trial(folder, "a", params("spin", 0))
         error = "Traceback ...\nDivergedError: critic_loss became nan in update 7; try a smaller learning rate."
         write_trial(folder, "b", params("spin", 1), state="failed", error=error)
         return folder
 
-    monkeypatch.setattr("spin_rl.sweeps.running.engine.run_sweep", run_sweep)
+    monkeypatch.setattr("spin_rl.sweeps.run.run_plan", run_plan)
     monkeypatch.setattr(run, "ray_session", nullcontext)
     command = ["spin-rl", "train", "factored", "cheetah-run", "medium-expert", "--preset", "tiny"]
     monkeypatch.setattr(sys, "argv", [*command, *place(small_data, tmp_path)])

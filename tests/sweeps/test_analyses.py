@@ -67,12 +67,15 @@ def test_more_pretraining_stops_paying_where_the_rest_is_noise(lengths: Path) ->
     section = only(list(pretraining_length.analysis(results)))
     for level in ("expert", "medium-expert"):
         assert (
-            f"cheetah-run, 3 bins, {level}, IQL: SPIN returns most after 400 steps (600.0 ± 10.0); "
+            f"cheetah-run, 3 bins, {level}, IQL: SPIN has the highest return after 400 steps (600.0 ± 10.0); "
             "from 100 steps on it is within one standard error of that."
         ) in section.text
     # 95 % of 300 are 285: after 285/599 of 100 s and 100 s of pretraining, and 95 s for the factored policy
     time = 100 + 100 * 285 / 599
-    assert f"soonest after 100 steps of pretraining, in {time:.0f} s, the factored policy in 95 s" in section.text
+    assert (
+        f"It reaches the target first after 100 steps of pretraining, in {time:.0f} s, the factored policy in 95 s"
+        in section.text
+    )
     table = section.tables["cheetah-run, 3 bins, expert, IQL"]
     assert table["steps"].tolist() == ["–", "0", "100", "400"]
     assert table["to 95 %"].tolist() == ["95", "–", "148", "448"]
@@ -84,7 +87,10 @@ def test_one_seed_has_no_noise_to_be_within(tmp_path: Path) -> None:
     for steps, final in ((0, 100), (100, 599), (400, 600)):
         trial(tmp_path, "spin", 1, final, asm_steps=steps)
     section = only(list(pretraining_length.analysis(read_sweep(tmp_path))))
-    assert "SPIN returns most after 400 steps (600.0), with one seed, which tells nothing" in section.text
+    assert (
+        "SPIN has the highest return after 400 steps (600.0), with one seed, which says nothing about the noise"
+        in section.text
+    )
     assert "target" not in section.text
 
 

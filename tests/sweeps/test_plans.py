@@ -1,20 +1,23 @@
-"""Spaces, the plans that come of them, and where both are kept."""
+"""Spaces, their plans, and where plans are kept."""
 
 from pathlib import Path
 
 import pytest
 
+from spin_rl.algorithms.methods import METHODS
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import asm_root
-from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.common.json_files import read_json, write_json
 from spin_rl.platform.datasets import open_dataset
-from spin_rl.sweeps.planning.plan import evaluation_interval, read_plan, write_plan
+from spin_rl.sweeps.planning.evaluations import evaluation_interval
+from spin_rl.sweeps.planning.models import asm_config, masking_of
+from spin_rl.sweeps.planning.plan import read_plan, write_plan
 from spin_rl.sweeps.planning.space import PARAMETERS, Space, points
-from spin_rl.sweeps.planning.sweep import Sweep, asm_config
+from spin_rl.sweeps.planning.sweep import Sweep
 from spin_rl.sweeps.quickstart import quickstart_plan
 from spin_rl.sweeps.registry import get_sweep
 from spin_rl.sweeps.running.completion import open_trials
-from spin_rl.sweeps.running.engine import open_sweep
+from spin_rl.sweeps.running.opening import open_sweep
 
 ONE = {
     "seed": (0, 1),
@@ -105,6 +108,13 @@ def test_what_is_done_is_not_planned_again(small_data, tmp_path):
     for trial_id, state in zip(ids, ["finished", "failed", "killed", "pruned"], strict=False):
         write_json(folder / "trials" / trial_id / "trial.json", {"trial_id": trial_id, "state": state})
     assert list(open_trials(folder, plan)) == [ids[1], ids[2], *ids[4:]]
+
+
+def test_a_sweep_records_how_its_methods_are_shown(small_data, tmp_path):
+    folder = open_sweep(plan_of(small_data, tmp_path), tmp_path)
+    methods = read_json(folder / "sweep.json")["methods"]
+    assert list(methods) == [name for name in METHODS if name in ("factored", "spin")]
+    assert {name: shown["label"] for name, shown in methods.items()} == {"spin": "SPIN", "factored": "Factored"}
 
 
 def test_a_folder_takes_no_other_plan(small_data, tmp_path):
@@ -208,9 +218,9 @@ def test_a_sweep_of_ones_own_is_a_file(tmp_path):
 
 
 def test_the_published_pretraining_is_the_default_of_the_paper_preset_only():
-    published = asm_config({"preset": "paper", "seed": 0})
+    published = asm_config("paper", 0)
     assert (published.masking.variable, published.masking.rate, published.precision) == (False, 0.15, "float32")
-    quick = asm_config({"preset": "small", "seed": 0})
+    quick = asm_config("small", 0)
     assert (quick.masking.variable, quick.precision) == (True, "bfloat16")
-    asked = asm_config({"preset": "paper", "seed": 0, "asm_masking": "variable", "asm_precision": "bfloat16"})
+    asked = asm_config("paper", 0, masking=masking_of("paper", "variable"), precision="bfloat16")
     assert (asked.masking.variable, asked.precision) == (True, "bfloat16")

@@ -18,9 +18,9 @@ from toy_search import SEEDS, SPACE, end, make_search, make_trials, run_points, 
 
 from spin_rl.errors import UserError
 from spin_rl.platform.results.files import read_sweep
-from spin_rl.sweeps.search.plan import SearchPlan
-from spin_rl.sweeps.search.points import PointSearch
 from spin_rl.sweeps.search.studies import open_study, study_name, study_url, without_password
+from spin_rl.sweeps.search.study_search import StudySearch
+from spin_rl.sweeps.search.study_spec import StudySpec
 
 
 def test_a_point_gives_the_mean_over_its_seeds(tmp_path):
@@ -124,8 +124,8 @@ def test_a_failed_point_is_made_up_for_by_another_run_of_the_search(tmp_path):
 def small_search(folder, points, **changes):
     """Over four points in all."""
     space = {"stop": SPACE["stop"]}
-    plan = SearchPlan(space, lambda params: make_trials({"x": 0.0, **params}), points=points, **changes)
-    return PointSearch(plan, name="toy", settings={}, folder=folder, url=study_url(None, folder.parent))
+    spec = StudySpec(space, lambda params: make_trials({"x": 0.0, **params}), points=points, **changes)
+    return StudySearch(spec, name="toy", settings={}, folder=folder, url=study_url(None, folder.parent))
 
 
 def test_a_space_with_no_more_points_than_asked_for_is_run_whole(tmp_path):
@@ -138,7 +138,7 @@ def test_a_space_with_no_more_points_than_asked_for_is_run_whole(tmp_path):
 
 def test_a_point_that_is_drawn_twice_runs_once(tmp_path):
     with small_search(tmp_path / "toy", 3, first=({"stop": 2}, {"stop": 2})) as search:
-        assert search.plan.grid() is None
+        assert search.spec.grid() is None
         while drawn := search.draw():
             end(search, drawn)
         assert search.complete
@@ -189,9 +189,9 @@ def test_what_a_user_can_mend_is_said(tmp_path):
     with make_search(tmp_path / "toy", 1) as search:  # it let go of the lock
         assert search.complete
     with pytest.raises(UserError, match="no parameter"):
-        SearchPlan({}, make_trials, points=1)
+        StudySpec({}, make_trials, points=1)
     with pytest.raises(UserError, match="one point"):
-        SearchPlan(SPACE, make_trials, points=0)
+        StudySpec(SPACE, make_trials, points=0)
 
 
 SECRET = "sesame-open"
@@ -215,8 +215,8 @@ def test_a_password_is_never_shown(tmp_path, address, caplog):
 
 def test_tune_is_given_no_password_to_pickle(tmp_path):
     url = study_url(f"postgresql://me:{SECRET}@host/studies", tmp_path)
-    plan = SearchPlan(SPACE, make_trials, points=1)
-    search = PointSearch(plan, name="toy", settings={}, folder=tmp_path, url=url)
+    spec = StudySpec(SPACE, make_trials, points=1)
+    search = StudySearch(spec, name="toy", settings={}, folder=tmp_path, url=url)
     assert SECRET.encode() not in pickle.dumps(search)
     assert SECRET not in without_password(url)
     assert SECRET not in search.place

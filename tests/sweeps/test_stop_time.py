@@ -16,11 +16,13 @@ from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import asm_root
 from spin_rl.platform.common.json_files import write_json
 from spin_rl.platform.results.files import MetricsFile, read_sweep, start_sweep
-from spin_rl.sweeps.analysis.front import analysis, front, front_shares, importances, knee, points_of
+from spin_rl.sweeps.analysis.front import analysis, points_of
+from spin_rl.sweeps.analysis.importances import importances
+from spin_rl.sweeps.analysis.pareto import front, front_shares, knee
 from spin_rl.sweeps.planning.plan import SweepPlan, read_plan, write_plan
+from spin_rl.sweeps.planning.search import with_search_options
 from spin_rl.sweeps.pretraining_length import SWEEP as GRID
-from spin_rl.sweeps.running.engine import open_sweep
-from spin_rl.sweeps.search.sweep_search import with_options
+from spin_rl.sweeps.running.opening import open_sweep
 from spin_rl.sweeps.stop_time import SWEEP
 
 
@@ -81,11 +83,11 @@ def test_one_pretraining_for_each_seed_serves_every_point(tmp_path, small_data):
 
 def test_more_points_belong_to_the_same_sweep(tmp_path, small_data):
     plan = planned(tmp_path, small_data)
-    folder = open_sweep(with_options(plan, points=3), tmp_path)
-    more = with_options(plan, points=5)
+    folder = open_sweep(with_search_options(plan, points=3), tmp_path)
+    more = with_search_options(plan, points=5)
     assert open_sweep(more, tmp_path) == folder
     assert read_plan(folder).search["points"] == 5
-    assert with_options(plan, scheduler="asha").name != plan.name
+    assert with_search_options(plan, scheduler="asha").name != plan.name
     assert planned(tmp_path, small_data, seed=(7,)).name != plan.name
 
 
@@ -94,10 +96,10 @@ def test_what_a_user_can_mend_is_said(tmp_path, small_data):
         planned(tmp_path, small_data, asm_steps=(10,), head_width=(16,))
     plan = planned(tmp_path, small_data)
     with pytest.raises(UserError, match="scheduler"):
-        with_options(plan, scheduler="asah")
+        with_search_options(plan, scheduler="asah")
     grid = GRID.plan(GRID.resolve({}, tiny=True), str(small_data), asm_root(tmp_path))
     with pytest.raises(UserError, match="runs its space whole"):
-        with_options(grid, points=3)
+        with_search_options(grid, points=3)
 
 
 def test_a_password_is_not_kept_with_the_command(tmp_path, small_data, monkeypatch):

@@ -13,7 +13,7 @@ from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import write_json
 from spin_rl.platform.results.files import MetricsFile
 from spin_rl.sweeps.planning.plan import read_plan
-from spin_rl.sweeps.running.engine import _check_resources
+from spin_rl.sweeps.running.resources import TrialResources
 
 OWN = """
 from spin_rl.sweeps.planning.sweep import Sweep
@@ -156,10 +156,10 @@ def test_a_trial_that_fits_on_no_node_is_refused(monkeypatch, cpus, gpus, said):
         ray, "nodes", lambda: [{"Alive": lives, "Resources": node} for lives, node in zip(alive, nodes, strict=True)]
     )
     if said is None:
-        _check_resources(cpus, gpus)
+        TrialResources(cpus, gpus).check()
     else:
         with pytest.raises(UserError, match=said):
-            _check_resources(cpus, gpus)
+            TrialResources(cpus, gpus).check()
 
 
 def test_a_plan_stands_in_plain_json(command, monkeypatch, tmp_path):

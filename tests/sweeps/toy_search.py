@@ -20,10 +20,10 @@ from ray.tune import CheckpointConfig, FailureConfig, RunConfig, TuneConfig, Tun
 from spin_rl.platform.common.json_files import write_json
 from spin_rl.platform.results.callback import ResultsCallback
 from spin_rl.platform.results.files import MetricsFile, start_sweep
-from spin_rl.sweeps.search.plan import SearchPlan
-from spin_rl.sweeps.search.points import PointSearch
 from spin_rl.sweeps.search.schedule import PointASHA
 from spin_rl.sweeps.search.studies import study_url
+from spin_rl.sweeps.search.study_search import StudySearch
+from spin_rl.sweeps.search.study_spec import StudySpec
 
 SPACE = {
     "x": optuna.distributions.FloatDistribution(-1.0, 1.0),
@@ -78,9 +78,9 @@ class Toy(tune.Trainable):
 
 
 def make_search(folder, points, url=None, at_once=1, **changes):
-    plan = SearchPlan(SPACE, make_trials, points=points, startup=3, **changes)
+    spec = StudySpec(SPACE, make_trials, points=points, startup=3, **changes)
     address = study_url(url, Path(folder).parent)
-    return PointSearch(plan, name="toy", settings={"toy": 1}, folder=Path(folder), url=address, at_once=at_once)
+    return StudySearch(spec, name="toy", settings={"toy": 1}, folder=Path(folder), url=address, at_once=at_once)
 
 
 def end(search, drawn, state="finished", score=1.0, seconds=2.0):

@@ -1,4 +1,4 @@
-"""The trials that a sweep left checkpoints of, and how they are found."""
+"""Trained policies by the names that users give: a sweep, one of its trials, or a checkpoint's folder."""
 
 import json
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from spin_rl.platform.results.seeds import one_seed_each, whole_trial
 
 
 def label_of(trial: Mapping[str, Any]) -> str:
-    """What a person calls a trial."""
+    """A trial's name for readers."""
     return f"{trial['algorithm']} {trial['task']} {trial['level']} seed {trial['seed']}"
 
 
-class TrainedTrial(NamedTuple):
-    """A trial that left a checkpoint."""
+class TrainedPolicy(NamedTuple):
+    """The policy in a trial's last checkpoint."""
 
     label: str
     task: str
@@ -29,14 +29,18 @@ class TrainedTrial(NamedTuple):
     checkpoint: Path
 
 
-def find_trials(run: str, storage: Path) -> list[TrainedTrial]:
-    """The trials that ``run`` names: a sweep (name or folder), one trial (``SWEEP/TRIAL``) or a checkpoint's folder.
+def find_policies(run: str, storage: Path) -> list[TrainedPolicy]:
+    """The last policy of each trial that ``run`` names.
+
+    Args:
+        run: a sweep (name or folder), one of its trials (``SWEEP/TRIAL``) or a checkpoint's folder.
+        storage: where results are stored.
 
     Raises:
-        UserError: there is no such sweep or trial, or none with a checkpoint.
+        UserError: there is no such sweep or trial, or none has a checkpoint.
     """
     if (Path(run) / "agent.json").exists():
-        return [_trial_of(Path(run))]
+        return [_policy_in(Path(run))]
     name, _, trial_id = run.rpartition("/")
     if trial_id and name and not (storage / folder_name(run)).exists() and not Path(run).exists():
         folder = find_sweep(name, storage)
@@ -56,21 +60,21 @@ def find_trials(run: str, storage: Path) -> list[TrainedTrial]:
                 of_seed = Path(last, f"seed{row['seed']}")  # where the first of several seeds lies elsewhere
                 label = f"{number} {label_of(row)}"
                 found.append(
-                    TrainedTrial(
+                    TrainedPolicy(
                         label, row["task"], int(row["bins"]), updates, of_seed if of_seed.is_dir() else Path(last)
                     )
                 )
     if not found:
-        raise UserError(f"{folder} holds no checkpoint yet; wait for its first, or go on with it by its own command.")
+        raise UserError(f"{folder} holds no checkpoint yet; wait for the first, or resume it by its own command.")
     return found
 
 
-def _trial_of(checkpoint: Path) -> TrainedTrial:
-    """The trial that wrote the checkpoint in this folder, or the file that it was imported from."""
+def _policy_in(checkpoint: Path) -> TrainedPolicy:
+    """The policy in a checkpoint's folder, whose settings say what it was trained or imported as."""
     settings = json.loads((checkpoint / "settings.json").read_text())
     known = {task.gym_id: task for task in tasks().values()}
     if settings["env"] not in known:
         raise unknown_name("task", settings["env"], known)
     task = known[settings["env"]]
     updates = json.loads((checkpoint / "progress.json").read_text())["updates"]
-    return TrainedTrial(f"{settings['method_name']} {checkpoint.name}", task.name, task.bins, updates, checkpoint)
+    return TrainedPolicy(f"{settings['method_name']} {checkpoint.name}", task.name, task.bins, updates, checkpoint)

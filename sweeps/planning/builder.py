@@ -1,0 +1,182 @@
+"""The builder of plans: points become flat trials, and the models that they start from are collected.
+
+Grids, searches, the quickstart and ``spin-rl train`` all build their plans here.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spin_rl.algorithms.asm.checkpoints import asm_identity
+from spin_rl.algorithms.asm.files import read_shape
+from spin_rl.algorithms.asm.model import TRUNK_SIZES
+from spin_rl.algorithms.asm.pretraining import ASMConfig
+from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.settings import check_trial
+from spin_rl.algorithms.training.agent import check_asm_data
+from spin_rl.envs import get_task
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.store import ASMCheckpoint, ASMStore
+from spin_rl.platform.datasets import OfflineDataset, open_dataset
+from spin_rl.sweeps.planning.datasets import dataset_path
+from spin_rl.sweeps.planning.evaluations import evaluation_interval, updates_per_iteration
+from spin_rl.sweeps.planning.models import asm_config, masking_of
+from spin_rl.sweeps.planning.plan import PretrainingPlan, SweepPlan
+from spin_rl.sweeps.planning.space import SETTINGS, SIZES, Point, Space, starts_from_model
+
+
+class PlanBuilder:
+    """Turns points into trials, and collects the pretrainings that they need.
+
+    Args:
+        root: where datasets are stored.
+        asm_root: where action structure models are stored.
+    """
+
+    def __init__(self, root: str, asm_root: Path) -> None:
+        self.root, self._store = root, ASMStore(asm_root)
+        self._datasets: dict[tuple[Any, ...], OfflineDataset] = {}
+        self._models: dict[tuple[str, ASMConfig], set[int]] = {}
+
+    def dataset(self, point: Mapping[str, Any]) -> OfflineDataset:
+        """The dataset of a point, opened once."""
+        key = (point["task"], point["bins"], point["level"], point.get("version"))
+        if key not in self._datasets:
+            task, bins, level, version = key
+            self._datasets[key] = open_dataset(task, level, bins=bins, root=self.root, version=version)
+        return self._datasets[key]
+
+    def trial(
+        self, point: Point, pretraining: ASMConfig | None = None, checkpoint: ASMCheckpoint | None = None
+    ) -> dict[str, Any]:
+        """The trial of a point.
+
+        Args:
+            point: a value for every parameter. With ``evaluate_every`` in the place of ``evaluations`` that interval
+                is also the length of an iteration.
+            pretraining: of the model to start from; by default made from the point's parameters.
+            checkpoint: a stored model to start from; then nothing is pretrained, and where the sizes of its trunk are
+                not the preset's, the policy takes the model's.
+
+        Raises:
+            UserError: settings do not fit each other, the dataset or the checkpoint.
+        """
+        dataset = self.dataset(point)
+        config = pretraining or _pretraining(point)
+        trial = {**self._data(point, dataset), **_budget(point), **_settings(point)}
+        if starts_from_model(point["algorithm"]):
+            steps = _asm_steps(point, dataset, config)
+            trial |= self._planned_model(dataset, config, steps)
+            if checkpoint:
+                trial |= _given_model(checkpoint, trial)
+            else:
+                self._models.setdefault((trial["dataset"], config), set()).add(steps)
+        check_trial(trial)
+        return trial
+
+    def plan(
+        self,
+        name: str,
+        description: str,
+        trials: Sequence[Mapping[str, Any]],
+        *,
+        space: Space | None = None,
+        search: Mapping[str, Any] | None = None,
+    ) -> SweepPlan:
+        """The plan of trials that this builder made, with all pretrainings that were needed so far.
+
+        Args:
+            name: the sweep's name.
+            description: a sentence for its report.
+            trials: the trials to run, or of a search those whose models have to be pretrained.
+            space: the parameters that vary, with their values.
+            search: what is searched over and how; None where every trial is run.
+        """
+        pretrainings = tuple(
+            PretrainingPlan(path, config, tuple(sorted(steps))) for (path, config), steps in self._models.items()
+        )
+        return SweepPlan(name, description, tuple(trials), pretrainings, dict(space or {}), search=search or {})
+
+    def _data(self, point: Point, dataset: OfflineDataset) -> dict[str, Any]:
+        meta = dataset.meta
+        return {
+            "algorithm": point["algorithm"],
+            "task": meta.task,
+            "bins": meta.bins,
+            "level": meta.level,
+            "dataset": dataset_path(self.root, dataset),
+            "dataset_digest": meta.digest,
+            "environment": get_task(meta.task, meta.bins).gym_id,
+            **{name: point[name] for name in ("objective", "seed", "preset")},
+        }
+
+    def _planned_model(self, dataset: OfflineDataset, config: ASMConfig, steps: int) -> dict[str, Any]:
+        """The model that a trial starts from; ``asm`` is where it will be once it is pretrained."""
+        described: dict[str, Any] = {
+            "asm": str(self._store.place(dataset.meta.key, asm_identity(dataset, config), steps)),
+            "asm_steps": steps,
+            "asm_epochs": round(steps * config.batch_size / len(dataset), 2),
+            "asm_masking": "variable" if config.masking.variable else "fixed",
+        }
+        if config.objective != "mam":
+            described["asm_objective"] = config.objective
+        return described
+
+
+def _pretraining(point: Point) -> ASMConfig:
+    """The pretraining of a point's model; the width of its heads is the preset's, as no policy takes them over."""
+    return asm_config(
+        point["preset"],
+        point["seed"],
+        objective=point.get("asm_objective", "mam"),
+        masking=masking_of(point["preset"], point.get("asm_masking")),
+        precision=point.get("asm_precision"),
+        sizes={name: point[name] for name in TRUNK_SIZES if name in point},
+    )
+
+
+def _budget(point: Point) -> dict[str, Any]:
+    if "evaluate_every" in point:
+        interval = iteration = point["evaluate_every"]
+    else:
+        interval = evaluation_interval(point["updates"], point["evaluations"])
+        iteration = updates_per_iteration(interval)
+    return {
+        "updates": point["updates"],
+        "evaluate_every": interval,
+        "updates_per_iteration": iteration,
+        "evaluation_episodes": point["episodes"],
+    }
+
+
+def _settings(point: Point) -> dict[str, Any]:
+    """A point's other settings; sizes are fields of the network, and stay readable by their own names."""
+    sizes = {name: point[name] for name in SIZES if name in point}
+    settings = {name: point[name] for name in SETTINGS if name in point}
+    if sizes:
+        network = settings.pop("network", {})
+        settings |= {**sizes, "network": {**network, "asm": {**network.get("asm", {}), **sizes}}}
+    if "asm_precision" in point:
+        settings["asm_precision"] = point["asm_precision"]
+    return settings
+
+
+def _given_model(checkpoint: ASMCheckpoint, trial: Mapping[str, Any]) -> dict[str, Any]:
+    check_asm_data(checkpoint, trial["task"], trial["bins"])
+    model, usual = read_shape(Path(checkpoint.path)).sizes, get_preset(trial["preset"]).asm
+    differing = {name: getattr(model, name) for name in TRUNK_SIZES if getattr(model, name) != getattr(usual, name)}
+    return {
+        "asm": checkpoint.path,
+        "asm_steps": checkpoint.step,
+        "asm_epochs": round(checkpoint.epoch, 2),
+        "asm_masking": "given",
+        **({"network": {"asm": differing}} if differing else {}),
+    }
+
+
+def _asm_steps(point: Point, dataset: OfflineDataset, config: ASMConfig) -> int:
+    if "asm_epochs" in point:
+        return int(point["asm_epochs"]) * -(-len(dataset) // config.batch_size)
+    if "asm_steps" not in point:
+        raise UserError(f"{point['algorithm']} needs asm_steps or asm_epochs: give one with --set asm_steps=1000.")
+    return int(point["asm_steps"])
