@@ -1,8 +1,8 @@
-"""Trained policies as MLflow models: served without this package installed, named champion in the registry.
+"""Trained policies as MLflow models: served without this package installed, the best one aliased as champion.
 
-`mlflow.pyfunc.log_model` logs to the active run only, and to make a finished run active is to set it to RUNNING and end
-it anew. `mlflow.models.Model.log`, which it calls, takes the run's id and leaves the run's state alone; only the model's
-entry has to be made before, as it would land in the default experiment.
+`mlflow.pyfunc.log_model` needs an active run, and activating a finished run sets its status to RUNNING and its end to
+now. `mlflow.models.Model.log`, on which it is built, accepts a run's id and leaves the run's status alone. Only the
+logged model is created here, as it would be put into the default experiment.
 """
 
 import json
@@ -107,9 +107,9 @@ def _as_default_store(tracking_uri: str) -> Iterator[None]:
 
 
 def champions(report: Report) -> dict[str, str]:
-    """The trial to promote for each task and level: of the method with the highest mean return its best seed.
+    """The trial to promote for each task and level: the best seed of the method with the highest mean return.
 
-    Trials that are not finished do not count.
+    Only finished trials count.
     """
     best: dict[str, tuple[float, str]] = {}
     last = evaluations(report.results).groupby("trial_id")["return"].last()

@@ -139,7 +139,7 @@ def test_a_long_description_keeps_its_answers_and_leaves_tables_out(tmp_path: Pa
 def test_a_store_that_cannot_be_had_is_one_sentence(tmp_path: Path) -> None:
     start_sweep(tmp_path, name="s")
     remember_tracking(tmp_path, "http://127.0.0.1:9", EXPERIMENT, {})  # the port of nobody
-    with pytest.raises(UserError, match="does not take values"):
+    with pytest.raises(UserError, match="is not available"):
         send_rest(tmp_path)
     Mirror(tmp_path, "http://127.0.0.1:9", EXPERIMENT)
 
