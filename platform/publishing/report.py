@@ -12,7 +12,7 @@ from mlflow.entities import Metric
 from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import read_json
 from spin_rl.platform.reports.report import Report
-from spin_rl.platform.reports.tables import markdown, markdown_table, readable_aggregate
+from spin_rl.platform.reports.texts import markdown, markdown_table, readable_aggregate
 from spin_rl.platform.tracking.client import open_client
 from spin_rl.platform.tracking.mirror import remembered_mirror
 from spin_rl.platform.tracking.run import STATE_FILE, safe_key

@@ -44,7 +44,7 @@ class ResultsCallback(Callback):
     Restored with its sweep by Tune, it continues the same files: they hold all its state.
 
     Args:
-        folder: the sweep's folder; ``sweep.json`` is written with the folder's name if `start_sweep` has not written it.
+        folder: the sweep's folder; ``sweep.json`` is written with its name if `start_sweep` has not written it.
         describe: returns the flat parameters of a trial; picklable, as Tune saves its callbacks with the sweep.
     """
 

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from sweep_fixture import params, write_trial
+from sweep_fixture import METHODS, params, write_trial
 
 from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import read_json, write_json
@@ -44,6 +44,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             description="Which is better?",
             command=f"spin-rl sweep {name}",
             settings={"seeds": [0]},
+            methods=METHODS,
         )
         trial = params(
             "spin", 0, asm=str(model / "step-000001000"), asm_steps=1000, dataset=str(data), dataset_digest="d" * 64
