@@ -15,6 +15,7 @@ PRETRAIN = {"spin": 30.0, "factored": 0.0}
 
 METHODS = {
     "spin": {"label": "SPIN", "color": "#0072B2", "line": "-", "marker": "o"},
+    "spin-cached": {"label": "SPIN-Cached", "color": "#CC79A7", "line": [0, [3, 1]], "marker": "P"},
     "saint": {"label": "SAINT", "color": "#D55E00", "line": [0, [5, 1.5]], "marker": "s"},
     "factored": {"label": "Factored", "color": "#444444", "line": [0, [1.2, 1.2]], "marker": "^"},
 }

@@ -143,7 +143,7 @@ def test_methods_are_compared_over_the_groups_that_all_of_them_have(folder: Path
 
 @pytest.fixture
 def several(folder: Path) -> Path:
-    """The methods of `folder` with IQL; AWAC with SPIN alone; BCQ with SPIN and a factored policy of a third the return."""
+    """The methods of `folder` with IQL, SPIN alone with AWAC, and both with BCQ, where the factored policy is poor."""
     for seed in (0, 1):
         write_trial(folder, f"awac-{seed}", params("spin", seed, objective="awac", temperature=1.0))
         write_trial(folder, f"bcq-{seed}", params("spin", seed, objective="bcq"))
@@ -213,7 +213,11 @@ def test_versions_of_a_dataset_are_different_data(folder: Path) -> None:
 
 
 def test_names_order_and_looks_are_those_of_the_record(folder: Path) -> None:
-    write_trial(folder, "mine-0", params("spin", 0) | {"algorithm": "mine"})
+    write_trial(folder, "mine-0", params("spin", 0))
+    write_json(
+        folder / "trials/mine-0/trial.json",
+        read_json(folder / "trials/mine-0/trial.json") | {"params": params("mine", 0)},
+    )
     (group,) = groups(read_sweep(folder))
     assert [method.label for method in group.methods] == ["SPIN", "Factored", "mine"]
     factored = group.methods[1].look

@@ -12,17 +12,9 @@ from spin_rl.platform.reports.sections import Section, write_sections
 from spin_rl.platform.results.files import MetricsFile, SweepResults, read_sweep, start_sweep
 from spin_rl.sweeps import baselines, head_size, masking, pretraining_length
 from spin_rl.sweeps.analysis.outcomes import outcomes
+from tests.platform.sweep_fixture import METHODS
 
 UPDATES = range(0, 1001, 100)
-METHODS = {
-    name: {"label": label, "color": color, "line": "-", "marker": "o"}
-    for name, label, color in (
-        ("spin", "SPIN", "#0072B2"),
-        ("spin-cached", "SPIN-Cached", "#CC79A7"),
-        ("saint", "SAINT", "#D55E00"),
-        ("factored", "Factored", "#444444"),
-    )
-}
 NOISE = {0: -10.0, 1: 0.0, 2: 10.0}
 
 
