@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from spin_rl.platform.reports.presentation import Presentation
 from spin_rl.platform.reports.sections import Section
 from spin_rl.platform.results.files import SweepResults
 from spin_rl.sweeps.analysis.outcomes import Measure, Panel, against, number, outcomes, with_spread
@@ -44,7 +45,7 @@ def analysis(results: SweepResults) -> Sequence[Section]:
         return []
     usual = {name: table[name].mode().iloc[0] for name in SIZES if table[name].notna().any()}
     measures = (
-        Measure("return_mean", "final return", "return_std"),
+        Measure("return_mean", "final return", "return_seed_std"),
         Measure("seconds", "total minutes", scale=1 / 60),
     )
     tables, figures = {}, {}
@@ -53,7 +54,7 @@ def analysis(results: SweepResults) -> Sequence[Section]:
         panels = [Panel(SIZES[name], part, name, name.replace("_", " ")) for name, part in parts.items()]
         tables[str(title)] = _readable(rows)
         caption = f"{title}: return of the last evaluation and minutes of pretraining and training against each size."
-        figures[caption] = (f"head-size-{number_of_group}", against(panels, measures))
+        figures[caption] = (f"head-size-{number_of_group}", against(panels, measures, Presentation(results)))
     said = ", ".join(f"{SIZES[name]} {value:g}" for name, value in usual.items())
     return [
         Section(

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from spin_rl.platform.reports.groups import display_name, evaluations, parameters_of
+from spin_rl.platform.reports.groups import evaluations
+from spin_rl.platform.reports.labels import parameters_of
+from spin_rl.platform.reports.presentation import Presentation
 from spin_rl.platform.reports.sections import Section
 from spin_rl.platform.results.files import SweepResults
 from spin_rl.sweeps.analysis.outcomes import number
@@ -50,7 +52,7 @@ def analysis(results: SweepResults) -> Sequence[Section]:
         row
         for one, other in (("algorithm", "asm_masking"), ("asm_masking", "algorithm"))
         for kept, group in trials.groupby(other, sort=False)
-        for row in _differences(group, one, str(kept), same)
+        for row in _differences(group, one, str(kept), same, Presentation(results))
     ]
     if not rows:
         return []
@@ -73,7 +75,9 @@ def analysis(results: SweepResults) -> Sequence[Section]:
     return [Section("Masking, and trained or fixed queries", text, {"": readable}, {"pairs": table})]
 
 
-def _differences(trials: pd.DataFrame, one: str, kept: str, same: list[str]) -> list[dict[str, object]]:
+def _differences(
+    trials: pd.DataFrame, one: str, kept: str, same: list[str], presentation: Presentation
+) -> list[dict[str, object]]:
     """A row for every two values of the parameter ``one``, in reverse alphabetical order."""
     scores = trials.pivot_table("score", same, one)
     found = []
@@ -85,9 +89,9 @@ def _differences(trials: pd.DataFrame, one: str, kept: str, same: list[str]) -> 
             low, high = stats.t.interval(0.95, len(pairs) - 1, pairs.mean(), max(stats.sem(pairs), 1e-12))
             found.append(
                 {
-                    "with": _readable(kept),
-                    "first": _readable(first),
-                    "second": _readable(second),
+                    "with": _readable(kept, presentation),
+                    "first": _readable(first, presentation),
+                    "second": _readable(second, presentation),
                     "pairs": len(pairs),
                     "difference": float(pairs.mean()),
                     "low": float(low),
@@ -98,8 +102,8 @@ def _differences(trials: pd.DataFrame, one: str, kept: str, same: list[str]) -> 
     return found
 
 
-def _readable(value: str) -> str:
-    return f"{value} masking" if value in ("fixed", "variable") else display_name(value)
+def _readable(value: str, presentation: Presentation) -> str:
+    return f"{value} masking" if value in ("fixed", "variable") else presentation.name(value)
 
 
 SWEEP = Sweep(

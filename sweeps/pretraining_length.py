@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from spin_rl.platform.reports.presentation import Presentation
 from spin_rl.platform.reports.sections import Section
 from spin_rl.platform.results.files import SweepResults
 from spin_rl.sweeps.analysis.outcomes import Measure, Panel, against, baseline_of, finals, number, outcomes, with_spread
@@ -43,7 +44,7 @@ def analysis(results: SweepResults) -> Sequence[Section]:
         for _, lengths in rows.dropna(subset=["asm_steps"]).groupby("algorithm", sort=False):
             answers.append(_answer(str(title), results, lengths, baseline_of(rows)))
     measures = (
-        Measure("return_mean", "final return", "return_std"),
+        Measure("return_mean", "final return", "return_seed_std"),
         Measure("target_seconds", "minutes to target", scale=1 / 60),
         Measure("seconds", "total minutes", scale=1 / 60),
     )
@@ -54,7 +55,7 @@ def analysis(results: SweepResults) -> Sequence[Section]:
     figures = {
         f"{caption}{f' ({first + 1} of {-(-len(panels) // 4)})' if len(panels) > 4 else ''}": (
             f"pretraining-length{f'-{first + 1}' if len(panels) > 4 else ''}",
-            against(panels[4 * first : 4 * first + 4], measures),
+            against(panels[4 * first : 4 * first + 4], measures, Presentation(results)),
         )
         for first in range(-(-len(panels) // 4))
     }

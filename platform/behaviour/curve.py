@@ -6,7 +6,8 @@ from typing import Self
 
 from spin_rl.envs.behaviour.training import Evaluation
 from spin_rl.envs.catalogue import Task
-from spin_rl.platform.tracking.store import default_tracking_uri, open_experiment
+from spin_rl.platform.tracking.client import open_experiment
+from spin_rl.platform.tracking.store import default_tracking_uri
 
 EXPERIMENT = "behaviour"
 

@@ -24,6 +24,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,18 @@ _FIELDS = {"host", "pid", "since", "lasts", "released", "birth", "machine"}
 
 class LeaseLostError(Exception):
     """Somebody else holds the lease by now: whatever it allowed has to stop."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lease, and the time in UTC since which it does."""
+
+    host: str
+    pid: int
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} (since {self.since})"
 
 
 class Lease:
@@ -83,12 +96,12 @@ class Lease:
         latest = self._latest()
         return (latest == 0 or self._is_free(latest)) and self._create(latest + 1)
 
-    def holder(self) -> str | None:
-        """Who holds the lease, in words; None where it is free."""
+    def holder(self) -> Holder | None:
+        """Who holds the lease; None where it is free."""
         record = _parse(self._read(self._latest()))
         if record is None or record["released"]:
             return None
-        return f"process {record['pid']} on {record['host']} (since {record['since']})"
+        return Holder(record["host"], record["pid"], record["since"])
 
     def was_taken(self) -> bool:
         """Whether anybody ever held the lease."""

@@ -1,11 +1,14 @@
 """Reads a pickled list item by item, without ever running anything that the file names.
 
-Python's own unpickler imports and calls what a file asks for, and holds the whole list in memory. This one knows NumPy
-arrays, numbers, strings, tuples and lists, calls nothing, and forgets items once they are given out. Opcodes: the
-comments of ``pickletools`` in the standard library.
+Why not `pickle.Unpickler` with a restricted `find_class`, as its documentation suggests: it holds the whole list in
+memory and calls the allowed names with any arguments, huge ones included. This reader knows NumPy arrays, numbers,
+strings, tuples and lists, imports and calls nothing, and drops items once they are yielded. It is a stack machine: the
+table at the end has an operand and an action for each opcode that a list of arrays needs. The opcodes are documented in
+`pickletools` of the standard library.
 """
 
 import mmap
+import pickle
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -18,15 +21,15 @@ from numpy.typing import NDArray
 from spin_rl.errors import UserError
 
 _REMEMBERED = 10_000
-"""Objects that later parts of a file may refer back to: those used last."""
+"""Objects that later parts of a file may refer back to: the most recently used."""
 
 _STACK = 100_000
 _BYTES = 1 << 26
-"""Bounds that no list of transitions comes near: values on the stack, bytes of one value."""
+"""Limits far beyond any list of transitions: values on the stack, and bytes of one value."""
 
 
 class PickledArray:
-    """A NumPy array as the file holds it; ``array`` gives a view of its bytes."""
+    """A NumPy array as the file has it; ``array`` is a view of its bytes."""
 
     __slots__ = ("data", "dtype", "shape")
 
@@ -70,7 +73,7 @@ class _Dtype:
 
 
 class _UnexpectedError(Exception):
-    """What was found at the place being read."""
+    """The file has something at the current position that a list of arrays does not."""
 
 
 def _scalar(dtype: Any, data: Any = b"") -> Any:
@@ -101,7 +104,7 @@ for _package in ("numpy.core", "numpy._core"):
         f"{_package}.numeric._frombuffer": _from_buffer,
     }
 _NAMES = {*_CALLS, "numpy.ndarray"}
-"""All that a file may name. Nothing is imported: these strings stand for the functions above."""
+"""All names that a file may use. Nothing is imported: they stand for the functions above."""
 
 
 class _Name(str):
@@ -109,16 +112,16 @@ class _Name(str):
 
 
 def read_items(path: Path, on_bytes: Callable[[int], None] | None = None) -> Iterator[Any]:
-    """The items of the list that ``path`` holds, one by one.
+    """The items of the pickled list at ``path``, one by one.
 
-    Arrays come as ``PickledArray``, everything else as plain Python or NumPy scalars, tuples and lists.
+    Arrays are yielded as ``PickledArray``, everything else as plain Python or NumPy scalars, tuples and lists.
 
     Args:
         path: a pickle, of any protocol from 2 on.
-        on_bytes: called now and then with the bytes read so far.
+        on_bytes: called from time to time with the number of bytes read so far.
 
     Raises:
-        UserError: it names anything but NumPy arrays, is cut off, damaged, or no list; says the place in the file.
+        UserError: it names anything but NumPy arrays, is truncated or damaged, or is no list; gives the position.
     """
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty, not a pickled list of transitions.")
@@ -143,7 +146,7 @@ def read_items(path: Path, on_bytes: Callable[[int], None] | None = None) -> Ite
 
 
 def read_array(content: bytes, where: str) -> NDArray[Any]:
-    """The array that a pickle in memory holds; refuses what ``read_items`` refuses."""
+    """The array in a pickle in memory; refuses what ``read_items`` refuses."""
     machine = _Machine(content)
     try:
         for _ in machine.run():
@@ -158,105 +161,48 @@ def read_array(content: bytes, where: str) -> NDArray[Any]:
 
 
 _DAMAGE = (IndexError, struct.error, KeyError, ValueError, TypeError, AttributeError)
-"""What a stack machine runs into where opcodes are not in order."""
+"""What actions raise where the opcodes are out of order."""
 
 
 class _Machine:
-    """The stack machine; ``run`` gives the items of the outermost list in batches."""
+    """The stack machine; ``run`` yields the items of the outermost list in batches."""
 
     def __init__(self, content: Any) -> None:
         self._content = content
         self._size = len(content)
         self.position = 0
-        self._stack: list[Any] = []  # after the end: the one value
-        self._marks: list[int] = []
+        self.stack: list[Any] = []  # after the end: the one value
+        self.marks: list[int] = []
+        self.stopped = False
+        self._items: list[Any] = []  # of the outermost list, not yielded yet
         self._memo: OrderedDict[int, Any] = OrderedDict()
         self._memoized = 0
 
     def run(self) -> Iterator[list[Any]]:
-        content, stack, marks = self._content, self._stack, self._marks
-        while True:
-            if self.position >= self._size:
+        """Execute the file's opcodes."""
+        content, size, stack, marks, opcodes = self._content, self._size, self.stack, self.marks, _OPCODES
+        while not self.stopped:
+            if self.position >= size:
                 raise _UnexpectedError("no end of the list (the file is cut off)")
             opcode = content[self.position]
             self.position += 1
-            if opcode == 0x94:  # MEMOIZE
-                self._remember(self._memoized, stack[-1])
-            elif opcode == 0x28:  # MARK
-                marks.append(len(stack))
-            elif opcode in _GETS:
-                stack.append(self._recall(self._number(_GETS[opcode])))
-            elif opcode in _PUTS:
-                self._remember(self._number(_PUTS[opcode]), stack[-1])
-            elif opcode in _INTEGERS:
-                stack.append(self._number(_INTEGERS[opcode]))
-            elif opcode in _LENGTHS:
-                stack.append(self._take(self._number(_LENGTHS[opcode])))
-            elif opcode in _TEXTS:
-                stack.append(self._take(self._number(_TEXTS[opcode])).decode("utf-8", "surrogatepass"))
-            elif opcode in _CONSTANTS:
-                stack.append(_CONSTANTS[opcode])
-            elif opcode == 0x74:  # TUPLE
-                start = marks.pop()
-                stack[start:] = [tuple(stack[start:])]
-            elif opcode in (0x85, 0x86, 0x87):  # TUPLE1, 2, 3
-                length = opcode - 0x84
-                if len(stack) < length:
-                    raise _UnexpectedError("a tuple of nothing")
-                stack[-length:] = [tuple(stack[-length:])]
-            elif opcode == 0x52:  # REDUCE
-                arguments = stack.pop()
-                stack.append(self._call(stack.pop(), arguments))
-            elif opcode == 0x62:  # BUILD
-                self._build(stack[-2], stack.pop())
-            elif opcode == 0x47:  # BINFLOAT
-                stack.append(struct.unpack(">d", self._take(8))[0])
-            elif opcode in (0x65, 0x61):  # APPENDS, APPEND
-                start = marks.pop() if opcode == 0x65 else len(stack) - 1
-                items = stack[start:]
-                del stack[start:]
-                if not isinstance(stack[-1], list):
-                    raise _UnexpectedError("items without a list")
-                if len(stack) == 1:
-                    yield items
-                else:
-                    stack[-1].extend(items)
-            elif opcode == 0x5D:  # EMPTY_LIST
-                stack.append([])
-            elif opcode == 0x95:  # FRAME: its length tells us nothing
-                self._take(8)
-            elif opcode == 0x80:  # PROTO
-                if not 2 <= (protocol := self._number("<B")) <= 5:
-                    raise _UnexpectedError(f"pickle protocol {protocol}")
-            elif opcode == 0x63:  # GLOBAL
-                stack.append(self._name(self._line(), self._line()))
-            elif opcode == 0x93:  # STACK_GLOBAL
-                name = stack.pop()
-                stack.append(self._name(stack.pop(), name))
-            elif opcode == 0x8A:  # LONG1
-                stack.append(int.from_bytes(self._take(self._number("<B")), "little", signed=True))
-            elif opcode == 0x98:  # READONLY_BUFFER: ours are
-                pass
-            elif opcode == 0x2E:  # STOP
-                if len(stack) != 1:
-                    raise _UnexpectedError("more than one value")
-                return
-            else:
+            if opcode not in opcodes:
                 raise _UnexpectedError(f"the opcode {bytes([opcode])!r}, which no list of arrays needs,")
+            operand, action = opcodes[opcode]
+            action(self, operand(self) if operand else None)
+            if self._items:
+                yield self._items
+                self._items = []
             if len(stack) > _STACK or len(marks) > _STACK:
                 raise _UnexpectedError("a nesting that no list of arrays has")
 
     @property
     def value(self) -> Any:
-        """What the file held, once it is read; of the outermost list, what was not given out."""
-        return self._stack[0]
+        """What the file contained, once it is read; of the outermost list, what was not yielded."""
+        return self.stack[0]
 
-    def _number(self, layout: str) -> int:
-        width = struct.calcsize(layout)
-        number: int = struct.unpack(layout, self._take(width))[0]
-        return number
-
-    def _take(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
+        """The next bytes of the file."""
         if count > self._size - self.position:
             raise _UnexpectedError(f"a value of {count:,} bytes, more than the file has left,")
         if count > _BYTES:
@@ -265,26 +211,106 @@ class _Machine:
         self.position += count
         return taken
 
-    def _line(self) -> str:
+    def take_line(self) -> str:
+        """The next line of the file, a name."""
         end = self._content.find(b"\n", self.position, self.position + 200)
         if end < 0:
             raise _UnexpectedError("a name without end")
-        line = self._take(end - self.position).decode()
+        line = self.take(end - self.position).decode()
         self.position += 1
         return line
 
-    def _name(self, module: Any, name: Any) -> _Name:
+    def check_protocol(self, number: int) -> None:
+        if not 2 <= number <= 5:
+            raise _UnexpectedError(f"pickle protocol {number}")
+
+    def ignore(self, _: Any) -> None:
+        """A frame's length is not needed, and buffers are read-only already."""
+
+    def stop(self, _: Any) -> None:
+        if len(self.stack) != 1:
+            raise _UnexpectedError("more than one value")
+        self.stopped = True
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def push_list(self, _: Any) -> None:
+        self.stack.append([])
+
+    def mark(self, _: Any) -> None:
+        self.marks.append(len(self.stack))
+
+    def memoize(self, _: Any) -> None:
+        self._remember(self._memoized)
+
+    def put(self, number: int) -> None:
+        self._remember(number)
+
+    def _remember(self, number: int) -> None:
+        self._memo[number] = self.stack[-1]
+        self._memoized += 1
+        if len(self._memo) > _REMEMBERED:
+            self._memo.popitem(last=False)
+
+    def get(self, number: int) -> None:
+        if number not in self._memo:
+            raise _UnexpectedError(
+                f"a reference to what lies more than {_REMEMBERED:,} objects back, such as a row that comes twice,"
+            )
+        self._memo.move_to_end(number)
+        self.stack.append(self._memo[number])
+
+    def build_tuple(self, _: Any) -> None:
+        start = self.marks.pop()
+        self.stack[start:] = [tuple(self.stack[start:])]
+
+    def build_short_tuple(self, length: int) -> None:
+        if len(self.stack) < length:
+            raise _UnexpectedError("a tuple of nothing")
+        self.stack[-length:] = [tuple(self.stack[-length:])]
+
+    def append(self, _: Any) -> None:
+        self._extend(len(self.stack) - 1)
+
+    def append_marked(self, _: Any) -> None:
+        self._extend(self.marks.pop())
+
+    def _extend(self, start: int) -> None:
+        """Append the values from ``start`` on to the list before them, or yield them if that is the outermost list."""
+        items = self.stack[start:]
+        del self.stack[start:]
+        if not isinstance(self.stack[-1], list):
+            raise _UnexpectedError("items without a list")
+        if len(self.stack) == 1:
+            self._items = items
+        else:
+            self.stack[-1].extend(items)
+
+    def push_global(self, module_and_name: tuple[str, str]) -> None:
+        self._push_name(*module_and_name)
+
+    def push_stack_global(self, _: Any) -> None:
+        name = self.stack.pop()
+        self._push_name(self.stack.pop(), name)
+
+    def _push_name(self, module: Any, name: Any) -> None:
         full = f"{module}.{name}"
         if full not in _NAMES:
             raise _UnexpectedError(f"it wants to import {full}, which a list of arrays does not need,")
-        return _Name(full)
+        self.stack.append(_Name(full))
 
-    def _call(self, function: Any, arguments: Any) -> Any:
+    def reduce(self, _: Any) -> None:
+        """What the file means as a call: one of ours, chosen by name."""
+        arguments = self.stack.pop()
+        function = self.stack.pop()
         if not isinstance(function, _Name) or function not in _CALLS or not isinstance(arguments, tuple):
             raise _UnexpectedError("a call")
-        return _CALLS[function](*arguments)
+        self.stack.append(_CALLS[function](*arguments))
 
-    def _build(self, target: Any, state: Any) -> None:
+    def build(self, _: Any) -> None:
+        """Fill the array or type below the state on top of the stack."""
+        target, state = self.stack[-2], self.stack.pop()
         if isinstance(target, PickledArray) and isinstance(state, tuple) and len(state) == 5:
             _, shape, dtype, fortran, data = state
             if fortran and len(shape) > 1:
@@ -295,24 +321,77 @@ class _Machine:
         else:
             raise _UnexpectedError("a state for something that has none")
 
-    def _remember(self, number: int, value: Any) -> None:
-        self._memo[number] = value
-        self._memoized += 1
-        if len(self._memo) > _REMEMBERED:
-            self._memo.popitem(last=False)
 
-    def _recall(self, number: int) -> Any:
-        if number not in self._memo:
-            raise _UnexpectedError(
-                f"a reference to what lies more than {_REMEMBERED:,} objects back, such as a row that comes twice,"
-            )
-        self._memo.move_to_end(number)
-        return self._memo[number]
+_Operand = Callable[[_Machine], Any]
 
 
-_GETS = {0x68: "<B", 0x6A: "<I"}  # BINGET, LONG_BINGET
-_PUTS = {0x71: "<B", 0x72: "<I"}  # BINPUT, LONG_BINPUT
-_INTEGERS = {0x4B: "<B", 0x4D: "<H", 0x4A: "<i"}  # BININT1, BININT2, BININT
-_LENGTHS = {0x43: "<B", 0x42: "<I", 0x8E: "<Q", 0x96: "<Q"}  # SHORT_BINBYTES, BINBYTES, BINBYTES8, BYTEARRAY8
-_TEXTS = {0x8C: "<B", 0x58: "<I", 0x8D: "<Q"}  # SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
-_CONSTANTS: dict[int, Any] = {0x4E: None, 0x88: True, 0x89: False, 0x29: ()}  # NONE, NEWTRUE, NEWFALSE, EMPTY_TUPLE
+def _constant(value: Any) -> _Operand:
+    return lambda _machine: value
+
+
+def _integer(width: int, *, signed: bool = False) -> _Operand:
+    return lambda machine: int.from_bytes(machine.take(width), "little", signed=signed)
+
+
+def _bytes(width: int) -> _Operand:
+    """Bytes after their count, itself an integer of ``width`` bytes."""
+    return lambda machine: machine.take(int.from_bytes(machine.take(width), "little"))
+
+
+def _text(width: int) -> _Operand:
+    content = _bytes(width)
+    return lambda machine: content(machine).decode("utf-8", "surrogatepass")
+
+
+def _long(machine: _Machine) -> int:
+    return int.from_bytes(machine.take(machine.take(1)[0]), "little", signed=True)
+
+
+def _float(machine: _Machine) -> float:
+    return float(struct.unpack(">d", machine.take(8))[0])
+
+
+def _two_lines(machine: _Machine) -> tuple[str, str]:
+    return machine.take_line(), machine.take_line()
+
+
+_ACTIONS: dict[bytes, tuple[_Operand | None, Callable[[_Machine, Any], None]]] = {
+    pickle.PROTO: (_integer(1), _Machine.check_protocol),
+    pickle.FRAME: (_integer(8), _Machine.ignore),
+    pickle.STOP: (None, _Machine.stop),
+    pickle.READONLY_BUFFER: (None, _Machine.ignore),
+    pickle.NONE: (_constant(None), _Machine.push),
+    pickle.NEWTRUE: (_constant(True), _Machine.push),
+    pickle.NEWFALSE: (_constant(False), _Machine.push),
+    pickle.EMPTY_TUPLE: (_constant(()), _Machine.push),
+    pickle.EMPTY_LIST: (None, _Machine.push_list),
+    pickle.BININT1: (_integer(1), _Machine.push),
+    pickle.BININT2: (_integer(2), _Machine.push),
+    pickle.BININT: (_integer(4, signed=True), _Machine.push),
+    pickle.LONG1: (_long, _Machine.push),
+    pickle.BINFLOAT: (_float, _Machine.push),
+    pickle.SHORT_BINBYTES: (_bytes(1), _Machine.push),
+    pickle.BINBYTES: (_bytes(4), _Machine.push),
+    pickle.BINBYTES8: (_bytes(8), _Machine.push),
+    pickle.BYTEARRAY8: (_bytes(8), _Machine.push),
+    pickle.SHORT_BINUNICODE: (_text(1), _Machine.push),
+    pickle.BINUNICODE: (_text(4), _Machine.push),
+    pickle.BINUNICODE8: (_text(8), _Machine.push),
+    pickle.MEMOIZE: (None, _Machine.memoize),
+    pickle.BINPUT: (_integer(1), _Machine.put),
+    pickle.LONG_BINPUT: (_integer(4), _Machine.put),
+    pickle.BINGET: (_integer(1), _Machine.get),
+    pickle.LONG_BINGET: (_integer(4), _Machine.get),
+    pickle.MARK: (None, _Machine.mark),
+    pickle.TUPLE: (None, _Machine.build_tuple),
+    pickle.TUPLE1: (_constant(1), _Machine.build_short_tuple),
+    pickle.TUPLE2: (_constant(2), _Machine.build_short_tuple),
+    pickle.TUPLE3: (_constant(3), _Machine.build_short_tuple),
+    pickle.APPEND: (None, _Machine.append),
+    pickle.APPENDS: (None, _Machine.append_marked),
+    pickle.GLOBAL: (_two_lines, _Machine.push_global),
+    pickle.STACK_GLOBAL: (None, _Machine.push_stack_global),
+    pickle.REDUCE: (None, _Machine.reduce),
+    pickle.BUILD: (None, _Machine.build),
+}
+_OPCODES = {opcode[0]: actions for opcode, actions in _ACTIONS.items()}

@@ -1,1 +1,1 @@
-"""What is put into MLflow beside the runs: reports, and policies as registered models."""
+"""What is added to the runs in MLflow: reports, and policies as registered models."""

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlflow.entities import Metric
 
 from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import read_json
 from spin_rl.platform.reports.report import Report
-from spin_rl.platform.reports.tables import markdown, markdown_table, readable_aggregate
+from spin_rl.platform.reports.texts import markdown, markdown_table, readable_aggregate
+from spin_rl.platform.tracking.client import open_client
 from spin_rl.platform.tracking.mirror import remembered_mirror
 from spin_rl.platform.tracking.run import STATE_FILE, safe_key
-from spin_rl.platform.tracking.store import open_client
 
 logger = logging.getLogger(__name__)
 
 
 def log_report(report: Report) -> bool:
-    """Put a report on its sweep's parent run; False where the sweep has none or the store does not take it."""
+    """Log a report to its sweep's parent run; False where there is none or the store is not available."""
     note = report.results.folder / STATE_FILE
     if not note.is_file():
         return False
@@ -32,14 +33,14 @@ def log_report(report: Report) -> bool:
         client.set_tag(sent["run_id"], "mlflow.note.content", description(report))
         client.log_batch(sent["run_id"], metrics=_summary_metrics(report))
         client.log_artifacts(sent["run_id"], str(report.folder), "report")
-    except Exception as error:  # a report that lies on the disk is not lost by a store that is down
-        logger.warning("The report is not in MLflow (%s); `spin-rl report` tries again.", error)
+    except Exception as error:  # the report is on the disk; an unavailable store must not fail the command
+        logger.warning("The report could not be logged to MLflow (%s); run `spin-rl report` again to retry.", error)
         return False
     return True
 
 
 def description(report: Report) -> str:
-    """The parent's description in Markdown: the sweep, its tables as far as MLflow takes them, where to look."""
+    """The parent run's description in Markdown: the sweep, as many of its tables as fit, and where to find the rest."""
     record = report.results.record
     before = [_headline(report), record["description"]]
     tables = []
@@ -53,7 +54,7 @@ def description(report: Report) -> str:
     names = ", ".join(f"`{path.name}.png`" for path in pictures)
     after = [f"Under *Artifacts*, in `report/`: the page `report.html`, all tables, {names}.", _trials(report)]
     if record["command"]:
-        after.append(f"Made by:\n\n    {record['command']}")
+        after.append(f"Command:\n\n    {record['command']}")
     code = record.get("provenance", {}).get("code", {})
     if code:
         changes = ", with uncommitted changes" if code["dirty"] else ""
@@ -69,7 +70,7 @@ def description(report: Report) -> str:
 
 
 _LONGEST_NOTE = 8000
-"""Characters that MLflow takes as a description."""
+"""Characters that MLflow accepts as a description."""
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -77,7 +78,7 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _headline(report: Report) -> str:
-    """One line for each of the first groups: MLflow's page folds everything below."""
+    """One line for each of the first two groups: MLflow's page collapses everything below."""
     lines = []
     for title, rows in list(report.table.groupby("group", sort=False))[:2]:
         ranked = rows.dropna(subset=["return_mean"]).sort_values("return_mean", ascending=False)
@@ -87,9 +88,7 @@ def _headline(report: Report) -> str:
 
 
 def _summary_metrics(report: Report) -> list[Any]:
-    """Each method's means over groups as metrics of the parent, so that a list of sweeps compares them at a glance."""
-    from mlflow.entities import Metric
-
+    """Each method's means over groups as metrics of the parent run, so that a list of sweeps can be compared."""
     columns = {"return_mean": "return", "score_mean": "score", "target_seconds": "seconds_to_95", "seconds": "seconds"}
     means = report.table.groupby("label", sort=False)[list(columns)].mean()
     now = int(1000 * time.time())
@@ -115,21 +114,21 @@ def run_of(folder: Path) -> tuple[Any, str]:
     """
     sent = read_json(folder / STATE_FILE) if (folder / STATE_FILE).is_file() else {}
     if "run_id" not in sent:
-        raise UserError(f"{folder} has no run in MLflow; `spin-rl report SWEEP --sync` makes it where it was tracked.")
+        raise UserError(
+            f"{folder} has no run in MLflow; if its sweep was tracked, create it with `spin-rl report SWEEP --sync`."
+        )
     return open_client(sent["tracking_uri"]), str(sent["run_id"])
 
 
 def send_rest(folder: Path) -> str:
-    """Send what MLflow has not taken of a sweep; returns the store's address.
+    """Send the values of a sweep that MLflow has not received yet; returns the store's address.
 
     Raises:
-        UserError: the sweep was not tracked, or the store does not take it now.
+        UserError: the sweep was not tracked, or the store is not available.
     """
     mirror = remembered_mirror(folder)
     if mirror is None:
-        raise UserError(
-            f"{folder} was never tracked in MLflow; run its sweep again with tracking, or leave --sync out."
-        )
+        raise UserError(f"{folder} was never tracked in MLflow; leave out --sync, or resume its sweep with tracking.")
     try:
         mirror.sync()
     except UserError:
@@ -137,6 +136,6 @@ def send_rest(folder: Path) -> str:
     except Exception as error:
         text = str(error).strip().splitlines()[0][:300]
         raise UserError(
-            f"MLflow at {mirror.tracking_uri} does not take values ({text}); they are kept, try again when it does."
+            f"MLflow at {mirror.tracking_uri} is not available ({text}); the values are kept, try again later."
         ) from error
     return mirror.tracking_uri

@@ -1,4 +1,4 @@
-"""The picture of where sub-action tokens look: a map for each layer and head."""
+"""The picture of the attention of sub-action tokens: a map for each layer and head."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 
 def attention_figure(maps: NDArray[np.floating], names: Sequence[str], title: str) -> Figure:
-    """Layers from top to bottom, heads from left to right; row: the token that looks, column: what it looks at.
+    """Layers from top to bottom, heads from left to right; rows are queries, columns are keys.
 
     Args:
         maps: attention weights (L, H, N, M + N): to the M state tokens first, then to the sub-actions.
-        names: of the sub-actions (N,).
-        title: above all of it.
+        names: the sub-actions' names (N,).
+        title: title of the figure.
     """
     layers, heads, count, seen = maps.shape
     states = ["state"] if seen == count + 1 else [f"state {number + 1}" for number in range(seen - count)]
@@ -22,7 +22,7 @@ def attention_figure(maps: NDArray[np.floating], names: Sequence[str], title: st
     font = 7 if count <= 12 else 5
     figure = Figure(figsize=(size * heads + 1.6, size * layers + 1.4), layout="constrained", dpi=150)
     axes = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
-    # the state draws most of the attention: a square-root scale keeps what passes between sub-actions visible
+    # the state receives most of the attention: a square-root scale keeps that between sub-actions visible
     scale = PowerNorm(0.5, vmin=0.0, vmax=float(maps.max()))
     for layer in range(layers):
         for head in range(heads):

@@ -1,4 +1,4 @@
-"""Pictures of what methods cost and of how they compare over all tasks; the curves are in `platform.figures`."""
+"""Pictures of what methods cost and of how they compare over all tasks; learning curves are in `curves`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,20 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from spin_rl.platform.reports.groups import Group
+from spin_rl.platform.reports.presentation import Look
 from spin_rl.platform.reports.statistics import performance_profile, profile_band
-from spin_rl.platform.reports.style import STYLE, Look, finish, look
+from spin_rl.platform.reports.style import STYLE, finish
 
 
 def looks(sweep_groups: Sequence[Group]) -> dict[str, Look]:
     """The look of every method by its label, in the order of tables and legends."""
-    methods = {method.label: method for group in sweep_groups for method in group.methods}
-    return {label: look(method) for label, method in methods.items()}
+    return {method.label: method.look for group in sweep_groups for method in group.methods}
 
 
 def time_to_target(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
-    """Wall-clock till 95 % of the factored policy's final return; open marks did not get there.
+    """Wall-clock until 95 % of the factored policy's final return; open marks did not reach it.
 
-    One row a group, or a row for each method where there is one group only.
+    One row for each group, or for each method where there is only one group.
     """
     with mpl.rc_context(STYLE):
         rows = "group" if table["group"].nunique() > 1 else "label"
@@ -34,7 +34,7 @@ def time_to_target(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
             style = styles[row["label"]]
             reached = not np.isnan(row["target_seconds"])
             panel.plot(
-                # where it was not reached the mark stands at the end of the training
+                # where it was not reached, the mark is at the end of the training
                 (row["target_seconds"] if reached else row["seconds"]) / 60,
                 names.index(row[rows]),
                 linestyle="",
@@ -59,7 +59,7 @@ def _plain_log_axis(panel: Axes) -> None:
 
 
 def pareto(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
-    """Mean normalised score against seconds, means over groups; the line joins what nothing else beats in both."""
+    """Mean normalised score against seconds, means over groups; the line is the Pareto front."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.8, 3.2), layout="constrained")
         panel = figure.subplots()
@@ -89,7 +89,7 @@ def pareto(table: pd.DataFrame, styles: Mapping[str, Look]) -> Figure:
 def over_all_tasks(
     overall: pd.DataFrame, scores: Mapping[str, Sequence[np.ndarray]], styles: Mapping[str, Look]
 ) -> Figure:
-    """Interquartile means with their intervals, and the share of runs above every score."""
+    """Interquartile means with their intervals, and performance profiles."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.8, 2.9), layout="constrained")
         panels = figure.subplots(1, 2, width_ratios=(1, 1.3))

@@ -9,17 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spin_rl.platform.reports.groups import Group, mean_curve
-from spin_rl.platform.reports.style import STYLE, add_legend, legend_columns, look
+from spin_rl.platform.reports.style import STYLE, add_legend, legend_columns
 
 
 def learning_curves(groups: Sequence[Group], evaluated: pd.DataFrame, axes: Sequence[str]) -> Figure:
-    """Return against policy updates (axis "updates") and wall-clock (axis "seconds"), one panel a group and axis."""
+    """Return against policy updates (axis "updates") and wall-clock (axis "seconds"), a panel per group and axis."""
     with mpl.rc_context(STYLE):
         cells = [(group, axis) for group in groups for axis in axes]
         columns = len(axes) if len(axes) > 1 else min(3, len(groups))
         rows = -(-len(cells) // columns)
         labels = {method.label for group in groups for method in group.methods if method.trials}
-        # Placed in inches: working the layout out takes longer than drawing where panels are many.
+        # Placed in inches: with many panels a computed layout takes longer than drawing.
         width, height, legend = (
             3.3 * columns + 0.2,
             2.4 * rows,
@@ -51,12 +51,12 @@ def _draw_panel(panel: Axes, group: Group, evaluated: pd.DataFrame, axis: str) -
     longest = max((np.nanmax(curve.seconds, initial=0.0) for _, curve in curves), default=0.0)
     unit, name = (3600.0, "hours") if longest > 3 * 3600 else (60.0, "minutes") if longest > 300 else (1.0, "seconds")
     for method, curve in curves:
-        style = look(method)
+        style = method.look
         x = curve.updates if axis == "updates" else curve.seconds / unit
         if not len(x):
             continue
         if axis == "seconds" and x[0] > 0:
-            # pretraining: time passes, the untrained policy stays what it is
+            # pretraining: time passes, the policy is untrained
             panel.plot([0, x[0]], [curve.mean[0]] * 2, color=style.color, linewidth=0.8, linestyle=(0, (1, 2)))
         panel.fill_between(
             x, curve.mean - curve.spread, curve.mean + curve.spread, color=style.color, alpha=0.15, linewidth=0

@@ -1,32 +1,16 @@
-"""Which of a sweep's trials belong together: groups that are comparable, and in each the methods with their seeds."""
+"""Which of a sweep's trials belong together: groups of comparable results, each with its methods and their seeds."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from spin_rl.platform.reports.labels import DIGEST, data_columns, label_trials, natural_order, without_superseded
+from spin_rl.platform.reports.presentation import Look, Presentation
 from spin_rl.platform.reports.statistics import Floats
 from spin_rl.platform.results.files import SweepResults
-
-GROUP = ("task", "bins", "level", "objective")
-"""Parameters that must agree for results to be comparable."""
-
-_RECORD = ("state", "error", "started", "ended", "starts", "seed", "algorithm", "asm", *GROUP)
-
-_PLACES = ("asm", "dataset", "dataset_digest", "environment")
-"""Parameters that say where something lies; what differs there differs in another parameter too."""
-
-NAMES = {
-    "spin": "SPIN",
-    "spin-distill": "SPIN-Distill",
-    "spin-cached": "SPIN-Cached",
-    "finetune": "SPIN (finetuned)",
-    "saint": "SAINT",
-    "factored": "Factored",
-    "autoregressive": "Autoregressive",
-}
-"""Methods as they are written for readers, in the order in which tables and legends list them."""
 
 _LEVELS = ("random", "medium", "medium-expert", "random-medium-expert", "expert")
 
@@ -35,45 +19,66 @@ _USABLE = ("finished", "running", "killed", "pruned")
 
 
 @dataclass(frozen=True)
-class Method:
-    """The trials of one method in one group: an algorithm, and the settings in which it differs from its siblings.
+class MethodTrials:
+    """The trials of one method in one group: an algorithm with its objective, and the settings in which it varies.
 
     Attributes:
         algorithm: the algorithm's name in the parameters.
-        label: what readers call it.
-        variant: place among the variants of the algorithm in the sweep.
-        variants: how many variants of the algorithm the sweep has.
-        trials: ids of the trials that the numbers come from, one a seed.
+        objective: the objective's name in the parameters; None where a trial has none.
+        settings: the settings in which the algorithm varies within the sweep, as text.
+        name: the algorithm's name for readers.
+        label: what reports call it: the name, the objective where the sweep has several, and the settings.
+        look: how pictures draw it.
+        trials: ids of the trials that the numbers come from, one per seed.
         state: the state that these trials are in.
-        failed: how many further ones failed.
+        failed: number of further trials that failed.
     """
 
     algorithm: str
+    objective: str | None
+    settings: tuple[str, ...]
+    name: str
     label: str
-    variant: int
-    variants: int
+    look: Look
     trials: tuple[str, ...]
     state: str
     failed: int
 
+    @property
+    def short_label(self) -> str:
+        """The label without the objective, for tables of one objective."""
+        return ", ".join((self.name, *self.settings))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Methods that are comparable: one task, one number of bins, one level, one objective."""
+    """The methods on one dataset.
+
+    Attributes:
+        title: the dataset for readers, with the objective where the whole sweep has one.
+        dataset: the dataset alone for readers.
+        data: the parameters that identify the dataset: `labels.GROUP`, as far as the trials have them.
+        methods: in the order of tables.
+    """
 
     title: str
-    key: tuple[object, ...]
-    methods: tuple[Method, ...]
+    dataset: str
+    data: Mapping[str, object]
+    methods: tuple[MethodTrials, ...]
 
+    def title_for(self, objective: str | None) -> str:
+        """The title of a table that holds one objective's methods."""
+        return self.dataset if objective is None else f"{self.dataset}, {objective.upper()}"
 
-def display_name(algorithm: str) -> str:
-    """An algorithm's name for readers."""
-    return NAMES.get(algorithm, algorithm)
+    def members(self, trials: pd.DataFrame) -> pd.DataFrame:
+        """The rows of a sweep's trials that belong to the group."""
+        names = list(self.data)
+        return trials[(trials[names].astype(str) == [str(value) for value in self.data.values()]).all(axis=1)]
 
 
 def evaluations(results: SweepResults) -> pd.DataFrame:
-    """Every evaluation once: trial_id, updates (at which it was made), seconds (of pretraining and training till then),
-    return, score."""
+    """Every evaluation once: trial_id, updates (of the evaluated policy), seconds (of pretraining and training until
+    then), return, score."""
     metrics = results.metrics
     made_at = metrics["eval/updates"].fillna(metrics["updates"])
     made = metrics["eval/return_mean"].notna()
@@ -91,13 +96,13 @@ def evaluations(results: SweepResults) -> pd.DataFrame:
     clocks = dict(tuple(clock.dropna().groupby("trial_id")))
     for trial_id, rows in frame.groupby("trial_id"):
         if (own := clocks.get(trial_id)) is not None:
-            # An evaluation that ran beside the training is told later than the update that it looked at.
+            # An evaluation that ran beside the training is reported later than the update that it evaluated.
             frame.loc[rows.index, "seconds"] = np.interp(rows["updates"], own["updates"], own["seconds"])
     return frame.reset_index(drop=True)
 
 
 def seconds(metrics: pd.DataFrame) -> pd.Series:
-    """Seconds of pretraining, preparation (of features, of a student) and training till each result."""
+    """Seconds of pretraining, preparation (of features, of a student) and training until each result."""
     before = metrics["time/pretrain_seconds"].fillna(0.0)
     if "time/preparation_seconds" in metrics:
         before = before + metrics["time/preparation_seconds"].fillna(0.0)
@@ -105,43 +110,61 @@ def seconds(metrics: pd.DataFrame) -> pd.Series:
 
 
 def groups(results: SweepResults) -> list[Group]:
-    """The sweep's groups, and in each its methods."""
-    trials = _without_superseded(results.trials.dropna(subset=["algorithm"]))
-    labels = _labels(trials)
-    order = {name: place for place, name in enumerate(NAMES)}
-    variants = {
-        algorithm: list(dict.fromkeys(labels.loc[rows.index].sort_values(key=_natural)))
-        for algorithm, rows in trials.groupby("algorithm")
-    }
-    present = [name for name in GROUP if name in trials]
-    made: list[Group] = []
-    for key, members in trials.groupby(present, dropna=False, sort=True):
-        methods = []
-        for label, rows in members.groupby(labels.loc[members.index]):
-            algorithm = str(rows["algorithm"].iloc[0])
-            state = next((name for name in _USABLE if (rows["state"] == name).any()), "failed")
-            methods.append(
-                Method(
-                    algorithm=algorithm,
-                    label=str(label),
-                    variant=variants[algorithm].index(label),
-                    variants=len(variants[algorithm]),
-                    trials=tuple(rows.index[rows["state"] == state]) if state != "failed" else (),
-                    state=state,
-                    failed=int((rows["state"] == "failed").sum()),
-                )
-            )
-        methods.sort(key=lambda method: (order.get(method.algorithm, len(order)), method.algorithm, method.variant))
-        made.append(Group(_title(dict(zip(present, key, strict=True))), tuple(key), tuple(methods)))
-    return sorted(made, key=lambda group: [_place(value) for value in group.key])
+    """The sweep's groups, one for each dataset, and the methods in each."""
+    trials = without_superseded(results.trials.dropna(subset=["algorithm"]))
+    presentation = Presentation(results)
+    trials = trials.assign(**label_trials(trials, presentation.name).add_prefix("_"))
+    variants = {name: natural_order(list(rows["_label"].unique())) for name, rows in trials.groupby("algorithm")}
+    columns = data_columns(trials)
+    only = trials["_objective"].iloc[0] if trials["_objective"].nunique() == 1 else None
+    made = []
+    for key, members in trials.groupby(columns, dropna=False):
+        data = dict(zip(columns, key, strict=True))
+        methods = [
+            _method(rows, presentation, variants[rows["algorithm"].iloc[0]]) for _, rows in members.groupby("_label")
+        ]
+        methods.sort(
+            key=lambda method: (presentation.place(method.algorithm), variants[method.algorithm].index(method.label))
+        )
+        dataset = _title(data)
+        made.append(Group(f"{dataset}, {only.upper()}" if only else dataset, dataset, data, tuple(methods)))
+    return sorted(made, key=lambda group: [_place(value) for value in group.data.values()])
+
+
+def _method(trials: pd.DataFrame, presentation: Presentation, variants: Sequence[str]) -> MethodTrials:
+    """The method of the trials that share a label in a group; ``variants`` are all labels of its algorithm."""
+    first = trials.iloc[0]
+    algorithm, label = str(first["algorithm"]), str(first["_label"])
+    state = next((name for name in _USABLE if (trials["state"] == name).any()), "failed")
+    return MethodTrials(
+        algorithm=algorithm,
+        objective=first["_objective"] or None,
+        settings=first["_settings"],
+        name=presentation.name(algorithm),
+        label=label,
+        look=presentation.look(algorithm).variant(variants.index(label), len(variants)),
+        trials=tuple(trials.index[trials["state"] == state]) if state != "failed" else (),
+        state=state,
+        failed=int((trials["state"] == "failed").sum()),
+    )
 
 
 def _place(value: object) -> tuple[int, float, str]:
-    """Levels in their order, numbers by size, the rest by name."""
+    """Sorts levels in their order, numbers by size, and the rest by name."""
     if value in _LEVELS:
         return _LEVELS.index(str(value)), 0.0, ""
     number = float(value) if isinstance(value, int | float) and not pd.isna(value) else 0.0
     return 0, number, str(value)
+
+
+def _title(data: Mapping[str, object]) -> str:
+    known = {name: value for name, value in data.items() if not pd.isna(value)}
+    words = [str(known.get("task", "all trials"))]
+    if "bins" in known:
+        words.append(f"{int(float(str(known['bins'])))} bins")
+    words += [str(known["level"])] if "level" in known else []
+    words += [f"data {str(known[DIGEST])[:8]}"] if DIGEST in known else []
+    return ", ".join(words)
 
 
 class Curve(NamedTuple):
@@ -153,7 +176,7 @@ class Curve(NamedTuple):
     spread: Floats
 
 
-def mean_curve(evaluated: pd.DataFrame, method: Method) -> Curve:
+def mean_curve(evaluated: pd.DataFrame, method: MethodTrials) -> Curve:
     """The mean over a method's trials at the evaluations that all of them have.
 
     The clock at an evaluation is the mean of the trials' clocks there.
@@ -169,64 +192,3 @@ def mean_curve(evaluated: pd.DataFrame, method: Method) -> Curve:
         mean=table["mean"].to_numpy(float),
         spread=table["spread"].fillna(0.0).to_numpy(float),
     )
-
-
-def _title(values: dict[str, object]) -> str:
-    known = {name: value for name, value in values.items() if not pd.isna(value)}
-    words = [str(known.get("task", "all trials"))]
-    if "bins" in known:
-        words.append(f"{int(float(str(known['bins'])))} bins")
-    words += [str(known["level"])] if "level" in known else []
-    words += [str(known["objective"]).upper()] if "objective" in known else []
-    return ", ".join(words)
-
-
-def _settings(trials: pd.DataFrame) -> list[str]:
-    return [name for name in trials.columns if name not in _RECORD]
-
-
-def parameters_of(trials: pd.DataFrame) -> list[str]:
-    """Columns in which trials that are not the same differ, but for the model's place, which follows from others."""
-    return [*_settings(trials), "seed", "algorithm", *(name for name in GROUP if name in trials)]
-
-
-def _without_superseded(trials: pd.DataFrame) -> pd.DataFrame:
-    """Of trials that differ in nothing, the one that came furthest: a restore may start a lost trial under a new id."""
-    if trials.empty:
-        return trials
-    rank = {name: place for place, name in enumerate((*_USABLE, "failed"))}
-    same = parameters_of(trials)
-    ordered = trials.assign(_rank=trials["state"].map(rank)).sort_values(
-        ["_rank", "started"], ascending=[True, False], kind="stable"
-    )
-    kept = ordered[~ordered[same].map(str).duplicated()]
-    return trials.loc[[index for index in trials.index if index in set(kept.index)]]
-
-
-def _labels(trials: pd.DataFrame) -> pd.Series:
-    """Each trial's method: the algorithm, and the settings in which its trials differ for one and the same seed."""
-    labels = trials["algorithm"].map(display_name)
-    blocks = ["seed", *(name for name in GROUP if name in trials)]
-    for _, rows in trials.groupby("algorithm"):
-        text = rows.map(str)
-        chosen: list[str] = []
-        for name in _settings(rows):
-            # what says where something lies, or comes with the seed or with those chosen already, was not chosen
-            if name not in _PLACES and text.groupby([*blocks, *chosen])[name].nunique().max() > 1:
-                chosen.append(name)
-        for index in rows.index:
-            labels[index] = ", ".join(
-                [str(labels[index]), *(f"{name} {_setting(rows[name][index])}" for name in chosen)]
-            )
-    return labels
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else f"{value:g}"
-    return str(value)
-
-
-def _natural(labels: pd.Series) -> pd.Series:
-    """Sorts numbers inside labels by their size."""
-    return labels.str.replace(r"\d+(?:\.\d+)?", lambda match: f"{float(match.group()):020.6f}", regex=True)

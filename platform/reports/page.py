@@ -1,4 +1,4 @@
-"""The report as one page that stands alone: pictures inside, no script, nothing fetched; readable in print."""
+"""The report as one self-contained page: pictures embedded, no scripts, nothing fetched; readable in print."""
 
 import base64
 import time
@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from spin_rl.platform.reports.paper import against_paper, conditions, readable_paper
-from spin_rl.platform.reports.tables import readable, readable_aggregate, readable_costs
+from spin_rl.platform.reports.texts import readable, readable_aggregate, readable_costs
 
 if TYPE_CHECKING:
     from spin_rl.platform.reports.report import Report
@@ -66,7 +66,7 @@ def _cells(text: pd.DataFrame, best: list[bool] | None = None) -> dict[str, Any]
 
 
 def _leaders(rows: pd.DataFrame) -> list[bool]:
-    """Which rows hold the highest mean return, where there is a choice."""
+    """Which rows have the highest mean return, if there are several."""
     return list((rows["return_mean"] == rows["return_mean"].max()) & (len(rows) > 1))
 
 
@@ -92,7 +92,7 @@ _LONGEST = 400
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as lines; a list of trials, which the tables show, as its length."""
+    """Nested settings as one line each; a list of trials, which the tables show, as its length."""
     flat: dict[str, str] = {}
     for name, value in record.items():
         if isinstance(value, Mapping):

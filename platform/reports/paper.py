@@ -10,11 +10,12 @@ import pandas as pd
 from spin_rl.platform.reports.groups import Group
 from spin_rl.platform.results.files import SweepResults
 
+_OBJECTIVE = "iql"
 CONDITIONS = "IQL, 1,000,000 policy updates, 5 seeds, one NVIDIA A40, the paper's network sizes"
 
 
 class Published(NamedTuple):
-    """A published return, and the minutes to 95 % of the factored policy's final return (NaN where not given)."""
+    """A published return, and the minutes until 95 % of the factored policy's final return (NaN where not given)."""
 
     episode_return: float
     minutes: float = float("nan")
@@ -63,26 +64,25 @@ def published() -> dict[tuple[str, int, str, str], Published]:
 
 
 def against_paper(table: pd.DataFrame, sweep_groups: Sequence[Group]) -> pd.DataFrame:
-    """Measured beside published, one row for each method that the paper has; empty where it has none.
+    """Measured and published results, one row for each method with IQL that the paper has; empty where it has none.
 
     Columns: group, label, return_mean, paper_return, minutes (to 95 % of the factored policy's return), paper_minutes,
     early_share (of the factored policy's final return after 10,000 updates), paper_early_share.
     """
-    keys = {
-        group.title: dict(zip(("task", "bins", "level", "objective"), group.key, strict=False))
-        for group in sweep_groups
-    }
+    datasets = {group.title: group.data for group in sweep_groups}
     known = published()
+    iql_rows = table[table["objective"].fillna(_OBJECTIVE) == _OBJECTIVE]
     rows = []
-    for row in table.to_dict("records"):
-        key = keys[row["group"]]
-        if key.get("objective", "iql") != "iql" or pd.isna(key.get("bins")):
+    for row in iql_rows.to_dict("records"):
+        data: Mapping[str, Any] = datasets[row["group"]]
+        if pd.isna(data["bins"]):
             continue
-        cell = known.get((str(key["task"]), int(key["bins"]), str(key["level"]), row["algorithm"]))  # type: ignore[call-overload]
+        cell = known.get((str(data["task"]), int(data["bins"]), str(data["level"]), row["algorithm"]))
         if cell is None or np.isnan(row["return_mean"]):
             continue
-        factored = table[(table["group"] == row["group"]) & (table["algorithm"] == "factored")]["return_mean"].max()
-        early = (key["task"], key["bins"], key["level"]) == ("cheetah-run", 3, "medium-expert")
+        of_group = iql_rows[iql_rows["group"] == row["group"]]
+        factored = of_group[of_group["algorithm"] == "factored"]["return_mean"].max()
+        early = (data["task"], data["bins"], data["level"]) == ("cheetah-run", 3, "medium-expert")
         rows.append(
             {
                 "group": row["group"],
@@ -99,7 +99,7 @@ def against_paper(table: pd.DataFrame, sweep_groups: Sequence[Group]) -> pd.Data
 
 
 def readable_paper(table: pd.DataFrame) -> pd.DataFrame:
-    """The comparison as text for people."""
+    """The comparison, rounded."""
     return pd.DataFrame(
         {
             "algorithm": table["label"],
@@ -118,7 +118,7 @@ def _optional(values: pd.Series, style: str) -> list[str]:
 
 
 def conditions(results: SweepResults) -> str:
-    """What must be said beside the comparison: on what this sweep ran, and how large it was."""
+    """What a reader of the comparison has to know: the hardware and sizes of this sweep and of the paper."""
     trials = results.trials
     machine: Mapping[str, Any] = results.record.get("provenance", {}).get("machine", {})
     ours = [str(machine.get("gpu") or machine.get("cpu") or "hardware not recorded")]

@@ -1,4 +1,4 @@
-"""The report of a sweep: tables, pictures and one page, made from its files alone, whether it is finished or not."""
+"""The report of a sweep, finished or not, made from its files alone: tables, pictures and one page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,22 +13,16 @@ from rich.table import Table
 from spin_rl.errors import UserError
 from spin_rl.platform.reports import costs, curves, style
 from spin_rl.platform.reports.groups import Group, evaluations, groups
+from spin_rl.platform.reports.page import render_page
+from spin_rl.platform.reports.paper import against_paper, conditions, readable_paper
 from spin_rl.platform.reports.sections import Analysis, Section, write_sections
-from spin_rl.platform.reports.tables import (
-    BASELINE,
-    aggregate,
-    final_scores,
-    latex,
-    markdown,
-    readable,
-    readable_aggregate,
-    summary,
-)
+from spin_rl.platform.reports.tables import aggregate, baseline_labels, final_scores, summary
+from spin_rl.platform.reports.texts import latex, markdown, readable, readable_aggregate
 from spin_rl.platform.results.files import SweepResults, read_sweep
 from spin_rl.platform.results.seeds import one_seed_each
 
 _PANELS_TOGETHER = 3
-"""Up to this many groups the curves against updates and against wall-clock share a picture."""
+"""Up to this many groups, the curves against updates and against wall-clock share a picture."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +30,13 @@ class Report:
     """What `make_report` wrote.
 
     Attributes:
-        folder: where it lies.
+        folder: the folder of its files.
         results: what it was made from.
-        groups: the trials that are comparable.
-        table: one row for each method of each group (`report_tables.summary`).
-        overall: one row for each method over all groups (`report_tables.aggregate`).
-        pictures: the pictures without their suffix, by caption.
-        sections: the sweep's own part.
+        groups: the comparable trials.
+        table: one row for each method of each group (`tables.summary`).
+        overall: one row for each method over all groups (`tables.aggregate`).
+        pictures: paths of the pictures without suffix, by caption.
+        sections: the sweep's own sections.
     """
 
     folder: Path
@@ -64,13 +58,11 @@ def make_report(folder: Path, analysis: Analysis | None = None) -> Report:
 
     Args:
         folder: the sweep's folder.
-        analysis: makes the sweep's own part; none by default.
+        analysis: makes the sweep's own sections; none by default.
 
     Raises:
         UserError: the folder holds no sweep, or no trial of it has been evaluated yet.
     """
-    from spin_rl.platform.reports.page import render_page
-
     results = one_seed_each(read_sweep(folder))
     evaluated = evaluations(results)
     if evaluated.empty:
@@ -82,8 +74,7 @@ def make_report(folder: Path, analysis: Analysis | None = None) -> Report:
     sweep_groups = groups(results)
     table = summary(results, sweep_groups, evaluated)
     scores = final_scores(sweep_groups, evaluated)
-    baseline = next((method.label for method in sweep_groups[0].methods if method.algorithm == BASELINE), None)
-    overall = aggregate(scores, baseline if baseline in scores else None)
+    overall = aggregate(scores, baseline_labels(sweep_groups))
 
     target = folder / "report"
     target.mkdir(exist_ok=True)
@@ -121,7 +112,8 @@ def _draw(
         drawn[f"Learning curves against wall-clock. {spread} {clock}"] = ("learning-curves-time", by_clock)
     if table["target_seconds"].notna().any():
         caption = (
-            "Time to target: wall-clock till a method's mean curve reaches 95 % of the factored policy's final return."
+            "Time to target: wall-clock until a method's mean curve reaches 95 % of the final return of the factored "
+            "policy with the same objective."
         )
         drawn[caption] = ("time-to-target", costs.time_to_target(table, styles))
     if scores:
@@ -131,24 +123,25 @@ def _draw(
         )
         drawn[caption] = ("over-all-tasks", costs.over_all_tasks(overall, scores, styles))
     if table[["seconds", "score_mean"]].notna().all(axis=1).any():
-        caption = "Score against cost, means over tasks; no method is above and left of the line."
+        caption = "Score against cost, means over tasks; the line is the Pareto front."
         drawn[caption] = ("pareto", costs.pareto(table, styles))
-        drawn["Where the seconds went, means over tasks."] = ("cost", costs.cost_split(table, styles))
+        drawn["Seconds of each stage, means over tasks."] = ("cost", costs.cost_split(table, styles))
     for name, figure in drawn.values():
         style.save(figure, folder / name)
     return {caption: folder / name for caption, (name, _) in drawn.items()}
 
 
 def print_report(report: Report, console: Console, *, paper: bool = False) -> None:
-    """Show the tables, one a group, and where the rest is.
+    """Print the tables, one for each group, and the address of the page.
 
     Args:
-        report: what `make_report` gave.
-        console: where to show it.
-        paper: set the published results beside it.
-    """
-    from spin_rl.platform.reports.paper import against_paper, conditions, readable_paper
+        report: the report.
+        console: where to print it.
+        paper: compare with the published results.
 
+    Raises:
+        UserError: ``paper``, and the paper has no result for anything in the sweep.
+    """
     for title, rows in report.table.groupby("group", sort=False):
         _print_table(console, str(title), readable(rows))
     if len(report.groups) > 1 and len(report.overall):

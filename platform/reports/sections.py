@@ -1,4 +1,4 @@
-"""A sweep's own part of its report: tables and pictures that answer its question, made from its files alone."""
+"""A sweep's own sections of its report: tables and pictures that answer its question, made from its files alone."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,11 @@ class Section:
 
     Attributes:
         title: the question, short.
-        text: the answer, and what one has to know to read it.
+        text: the answer, and how to read it.
         tables: text for people, by title.
         data: the numbers behind it, by the name of the CSV file.
-        figures: what is drawn, by caption, each with the name of its files.
-        pictures: where they lie, without suffix, by caption; the report fills it in.
+        figures: the pictures, by caption, each with the name of its files.
+        pictures: paths of the saved pictures without suffix, by caption; filled in by `write_sections`.
     """
 
     title: str
@@ -39,17 +39,17 @@ class Section:
 
 
 Analysis = Callable[[SweepResults], Sequence[Section]]
-"""Takes a sweep's results, finished or not, and gives its sections."""
+"""Makes the sections of a sweep from its results, finished or not."""
 
 
 def write_sections(analysis: Analysis | None, results: SweepResults, folder: Path) -> list[Section]:
-    """Make the sections and write their files into ``folder``; a fault in an analysis does not cost the report."""
+    """Make the sections and write their files into ``folder``; after an error the report goes without."""
     if analysis is None:
         return []
     try:
         return [_write(section, folder) for section in analysis(results)]
     except Exception as error:
-        logger.exception("The sweep's own analysis failed; the rest of the report is whole.")
+        logger.exception("The sweep's own analysis failed; the rest of the report is complete.")
         return [Section("The sweep's own analysis", f"It failed: {type(error).__name__}: {error}")]
 
 

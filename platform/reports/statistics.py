@@ -1,6 +1,8 @@
 """Statistics of returns over seeds and tasks (Agarwal et al. 2021, arXiv 2108.13264), and the cost of a target.
 
-Scores of a method come as one array a task, holding one score a seed; tasks may have different numbers of seeds.
+Scores of a method are one array (seeds,) for each task; tasks may have different numbers of seeds. Why not `rliable`,
+the authors' package: the seed of its bootstrap has no effect, and it needs equally many runs of every task, which a
+sweep with a failed trial does not have.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +45,7 @@ def stratified_bootstrap(
 
     Args:
         samples: the scores of each method that the statistic takes.
-        statistic: takes one list of arrays, one a task, for each method.
+        statistic: a function of one list of arrays (one for each task) for each method.
         resamples: bootstrap resamples.
         confidence: coverage of the interval.
         seed: the same seed gives the same interval.
@@ -121,7 +123,7 @@ def target_return(factored_final: float) -> float:
 
 
 def time_to_target(seconds: ArrayLike, values: ArrayLike, target: float) -> float:
-    """When a curve first reaches ``target``, interpolated between the evaluations around it; NaN if it never does.
+    """When a curve first reaches ``target``, interpolated linearly between evaluations; NaN if it never does.
 
     Args:
         seconds: clock at each evaluation, pretraining included.

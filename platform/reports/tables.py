@@ -1,11 +1,11 @@
-"""A sweep's results as tables: what each method reached and what it cost, for machines and for people."""
+"""A sweep's results in numbers: what each method reached and what it cost; `texts` has them as text for people."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from spin_rl.platform.reports.groups import Curve, Group, Method, mean_curve
+from spin_rl.platform.reports.groups import Curve, Group, MethodTrials, mean_curve
 from spin_rl.platform.reports.statistics import (
     area_under_curve,
     improvement_interval,
@@ -17,19 +17,23 @@ from spin_rl.platform.reports.statistics import (
 from spin_rl.platform.results.files import SweepResults
 
 BASELINE = "factored"
-"""The method whose final return sets the target of a group."""
+"""The algorithm that the others are compared with: its final return sets the target of a group."""
+
+_USUAL_OBJECTIVE = "iql"
 
 EARLY = 10_000
 """Policy updates at which methods are compared early."""
 
 
 def summary(results: SweepResults, sweep_groups: Sequence[Group], evaluated: pd.DataFrame) -> pd.DataFrame:
-    """One row for each method of each group; means and deviations (std) are over seeds.
+    """One row for each method of each group; means are over seeds.
 
-    Columns: group, algorithm, label, seeds, failed, state, updates, return (of the last evaluation) and score with
-    their deviations, best_mean (best evaluation of each seed), return_10k, area (mean return over the training),
-    target_seconds (till 95 % of the factored policy's final return), updates_per_second, and the seconds of
-    pretraining (with the preparation that follows it: features, a student), training (both: seconds) and evaluation.
+    Columns: group, algorithm, objective, label, seeds, failed, state, updates, return_mean (of the last evaluation) and
+    score_mean with their standard deviations over seeds (return_seed_std, score_seed_std; ``return_std`` in metrics and
+    datasets is over episodes), best_mean (best evaluation of each seed), return_10k, area (mean return over the
+    training), target_seconds (until 95 % of the factored policy's final return, see `baselines_of`),
+    updates_per_second, and the seconds of pretraining (with the preparation that follows it: features, a student),
+    training (both: seconds) and evaluation.
     """
     last = evaluated.groupby("trial_id").last()
     best = evaluated.groupby("trial_id")["return"].max()
@@ -40,8 +44,8 @@ def summary(results: SweepResults, sweep_groups: Sequence[Group], evaluated: pd.
     rows = []
     for group in sweep_groups:
         curves = {method: mean_curve(evaluated, method) for method in group.methods}
-        target = group_target(group, curves)
         for method, curve in curves.items():
+            target = _target(method, curves)
             ids = list(method.trials)
             final, cost = last.reindex(ids), end.reindex(ids)
             pretrain, preparation, train, evaluation = (cost[name].mean() for name in times)
@@ -50,16 +54,17 @@ def summary(results: SweepResults, sweep_groups: Sequence[Group], evaluated: pd.
                 {
                     "group": group.title,
                     "algorithm": method.algorithm,
+                    "objective": method.objective,
                     "label": method.label,
                     "seeds": int(final["return"].notna().sum()),
                     "failed": method.failed,
                     "state": method.state,
                     "updates": cost["updates"].min(),
                     "return_mean": final["return"].mean(),
-                    "return_std": final["return"].std(),
+                    "return_seed_std": final["return"].std(),
                     "best_mean": best.reindex(ids).mean(),
                     "score_mean": final["score"].mean(),
-                    "score_std": final["score"].std(),
+                    "score_seed_std": final["score"].std(),
                     "return_10k": value_at(curve.updates, curve.mean, EARLY),
                     "area": area_under_curve(curve.updates, curve.mean),
                     "target_seconds": time_to_target(curve.seconds, curve.mean, target),
@@ -73,11 +78,31 @@ def summary(results: SweepResults, sweep_groups: Sequence[Group], evaluated: pd.
     return pd.DataFrame(rows)
 
 
-def group_target(group: Group, curves: Mapping[Method, Curve]) -> float:
-    """95 % of the factored policy's final return in a group; NaN where it was not run."""
-    baselines = [curves[method].mean for method in group.methods if method.algorithm == BASELINE]
-    finals = [mean[-1] for mean in baselines if len(mean)]  # a trial may not have been evaluated yet
+def baselines_of(method: MethodTrials, methods: Iterable[MethodTrials]) -> list[MethodTrials]:
+    """The factored entries among ``methods`` that a method is compared with.
+
+    They are those with the method's own objective; where there are none, those with IQL, and where there are none
+    either, those with the objective of the first. So the numbers of one objective are the same whatever other
+    objectives are in the sweep, and a method whose objective the factored policy was not trained with has a target too.
+    """
+    factored = [other for other in methods if other.algorithm == BASELINE]
+    for objective in (method.objective, _USUAL_OBJECTIVE, *(other.objective for other in factored[:1])):
+        if found := [other for other in factored if other.objective == objective]:
+            return found
+    return []
+
+
+def _target(method: MethodTrials, curves: Mapping[MethodTrials, Curve]) -> float:
+    """95 % of the final return of the factored policy in a method's group; NaN where it was not run or evaluated."""
+    finals = [curves[baseline].mean[-1] for baseline in baselines_of(method, curves) if len(curves[baseline].mean)]
     return target_return(float(max(finals))) if finals else float("nan")
+
+
+def baseline_labels(sweep_groups: Sequence[Group]) -> dict[str, str]:
+    """By the label of each method the label of its baseline, over all groups; methods without one are left out."""
+    methods = {method.label: method for group in sweep_groups for method in group.methods}
+    found = {label: baselines_of(method, methods.values()) for label, method in methods.items()}
+    return {label: baselines[0].label for label, baselines in found.items() if baselines}
 
 
 def final_scores(sweep_groups: Sequence[Group], evaluated: pd.DataFrame) -> dict[str, list[np.ndarray]]:
@@ -92,8 +117,13 @@ def final_scores(sweep_groups: Sequence[Group], evaluated: pd.DataFrame) -> dict
     return {label: [scores[label] for scores in common] for label in labels} if common else {}
 
 
-def aggregate(scores: Mapping[str, list[np.ndarray]], baseline: str | None) -> pd.DataFrame:
-    """Methods over all groups: interquartile mean of the score, and the chance to beat the baseline, with intervals."""
+def aggregate(scores: Mapping[str, list[np.ndarray]], baselines: Mapping[str, str]) -> pd.DataFrame:
+    """Methods over all groups: interquartile mean of the score, and probability of improvement over the baseline.
+
+    Args:
+        scores: of each method by its label, one array (seeds,) a group (`final_scores`).
+        baselines: the label of each method's baseline (`baseline_labels`).
+    """
     rows = []
     for label, tasks in scores.items():
         middle = iqm_interval(tasks, resamples=1000)
@@ -106,121 +136,11 @@ def aggregate(scores: Mapping[str, list[np.ndarray]], baseline: str | None) -> p
             "iqm_low": middle.low,
             "iqm_high": middle.high,
         }
-        if baseline is not None and label != baseline:
+        baseline = baselines.get(label, label)
+        if baseline != label:
             chance = improvement_interval(tasks, scores[baseline], resamples=1000)
             row |= {"improvement": chance.value, "improvement_low": chance.low, "improvement_high": chance.high}
         rows.append(row)
     columns = ["improvement", "improvement_low", "improvement_high"]
     table = pd.DataFrame(rows)
     return table.reindex(columns=[*(name for name in table.columns if name not in columns), *columns])
-
-
-def readable(table: pd.DataFrame) -> pd.DataFrame:
-    """The summary with few columns and rounded numbers, as text for people."""
-    return pd.DataFrame(
-        {
-            "algorithm": table["label"],
-            "return": _with_spread(table["return_mean"], table["return_std"]),
-            "score": _with_spread(table["score_mean"], table["score_std"]),
-            "to 95 %": _numbers(table["target_seconds"]),
-            "seconds": _numbers(table["seconds"]),
-            "updates/s": _numbers(table["updates_per_second"]),
-            "seeds": [_seeds(*row) for row in zip(table["seeds"], table["state"], table["failed"], strict=True)],
-        }
-    )
-
-
-def readable_costs(table: pd.DataFrame) -> pd.DataFrame:
-    """Where the seconds went, and what else the curves tell, as text for people."""
-    return pd.DataFrame(
-        {
-            "algorithm": table["label"],
-            "pretraining": _numbers(table["pretrain_seconds"]),
-            "training": _numbers(table["train_seconds"]),
-            "evaluation": _numbers(table["evaluation_seconds"]),
-            "best return": [_number(value, 4) for value in table["best_mean"]],
-            "mean return": [_number(value, 4) for value in table["area"]],
-            "at 10k updates": [_number(value, 4) for value in table["return_10k"]],
-        }
-    )
-
-
-def readable_aggregate(table: pd.DataFrame) -> pd.DataFrame:
-    """The aggregate as text for people."""
-    return pd.DataFrame(
-        {
-            "algorithm": table["label"],
-            "IQM score": _with_interval(table, "iqm", 1),
-            "mean score": [f"{value:.1f}" for value in table["mean"]],
-            "P(> factored)": _with_interval(table, "improvement", 2),
-            "runs": [f"{runs} on {tasks}" for runs, tasks in zip(table["runs"], table["tasks"], strict=True)],
-        }
-    )
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """The summary as Markdown, one table a group."""
-    parts = [f"**{title}**\n\n{markdown_table(readable(rows))}" for title, rows in table.groupby("group", sort=False)]
-    return "\n".join(parts)
-
-
-def markdown_table(text: pd.DataFrame) -> str:
-    """A table of text as Markdown, the first column to the left."""
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in text.to_numpy().tolist()]
-    lines = [list(text.columns), ["---", *["---:"] * (len(text.columns) - 1)], *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
-def latex(table: pd.DataFrame) -> str:
-    """The summary as one LaTeX table (package booktabs)."""
-    text = readable(table)
-    columns = " & ".join(_escape(name) for name in text.columns)
-    lines = [r"\begin{tabular}{l" + "r" * (len(text.columns) - 1) + "}", r"\toprule", columns + r" \\"]
-    for title, rows in table.groupby("group", sort=False):
-        lines += [r"\midrule", rf"\multicolumn{{{len(text.columns)}}}{{l}}{{\emph{{{_escape(str(title))}}}}} \\"]
-        best = rows["return_mean"].max()
-        for index, row in text.loc[rows.index].iterrows():
-            cells = [_escape(str(cell)) for cell in row]
-            if rows["return_mean"][index] == best and len(rows) > 1:
-                cells[1] = rf"\textbf{{{cells[1]}}}"
-            lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-_LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(char, "\\" + char if char in "&%$#_{}" else char) for char in text)
-
-
-def _with_spread(means: pd.Series, spreads: pd.Series) -> list[str]:
-    return [
-        "–" if np.isnan(mean) else f"{mean:.1f}" if np.isnan(spread) else f"{mean:.1f} ± {spread:.1f}"
-        for mean, spread in zip(means, spreads, strict=True)
-    ]
-
-
-def _with_interval(table: pd.DataFrame, name: str, digits: int) -> list[str]:
-    bounds = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-    return [
-        "–" if np.isnan(value) else f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-        for value, low, high in bounds
-    ]
-
-
-def _seeds(seeds: int, state: str, failed: int) -> str:
-    notes = [state] if state not in ("finished", "failed") else []
-    notes += [f"{failed} failed"] if failed else []
-    return f"{seeds} ({', '.join(notes)})" if notes else str(seeds)
-
-
-def _numbers(values: pd.Series) -> list[str]:
-    return [_number(value, 3) for value in values]
-
-
-def _number(value: float, digits: int) -> str:
-    if np.isnan(value):
-        return "–"
-    decimals = max(0, digits - 1 - int(np.floor(np.log10(abs(value))))) if value else 0
-    return f"{value:,.{min(decimals, digits - 1)}f}"

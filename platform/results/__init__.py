@@ -1,1 +1,1 @@
-"""The files that a sweep leaves behind: the record that reports and MLflow are made from."""
+"""The files that a sweep writes: the record that reports and MLflow are made from."""

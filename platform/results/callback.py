@@ -17,42 +17,42 @@ from spin_rl.platform.results.files import MetricsFile, flat_metrics, start_swee
 logger = logging.getLogger(__name__)
 
 Describe = Callable[[Trial], Mapping[str, Any]]
-"""Gives a trial's flat parameters: algorithm, objective, task, bins, level, seed, preset, asm_steps, updates, ...
+"""Returns a trial's flat parameters: algorithm, objective, task, bins, level, seed, preset, asm_steps, updates, ...
 
-`updates` is the trial's budget: a trial that is told to stop before it counts as pruned.
+`updates` is the trial's budget: a trial that is stopped before it counts as pruned.
 """
 
 P = ParamSpec("P")
 
 
 def never_raises(method: Callable[P, None]) -> Callable[P, None]:
-    """A fault in a callback must not end a sweep: it is logged, and the sweep goes on."""
+    """Log an error in a callback instead of ending the sweep with it."""
 
     @wraps(method)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(*args, **kwargs)
         except Exception:
-            logger.exception("%s failed; the sweep goes on.", method.__qualname__)
+            logger.exception("%s failed; the sweep continues.", method.__qualname__)
 
     return guarded
 
 
 class ResultsCallback(Callback):
-    """Writes each trial's parameters, state and metrics as Tune tells them.
+    """Writes each trial's parameters, state and metrics as Tune reports them.
 
-    Restored with its sweep by Tune it goes on in the same files: everything it has to know is in them.
+    Restored with its sweep by Tune, it continues the same files: they hold all its state.
 
     Args:
-        folder: the sweep's folder; ``sweep.json`` is made with the folder's name if `start_sweep` has not made it.
-        describe: gives the flat parameters of a trial; picklable, as Tune keeps its callbacks with the sweep.
+        folder: the sweep's folder; ``sweep.json`` is written with its name if `start_sweep` has not written it.
+        describe: returns the flat parameters of a trial; picklable, as Tune saves its callbacks with the sweep.
     """
 
     def __init__(self, folder: str | Path, describe: Describe) -> None:
         self.folder = Path(folder)
         self._describe = describe
         self._files: dict[str, MetricsFile] = {}
-        self._cut_short: set[str] = set()  # trials whose last result came with the order to stop before their end
+        self._cut_short: set[str] = set()  # trials that were stopped before their end
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder, "_describe": self._describe, "_files": {}, "_cut_short": set()}
@@ -91,7 +91,7 @@ class ResultsCallback(Callback):
 
     @never_raises
     def on_experiment_end(self, trials: list[Trial], **_info: Any) -> None:
-        # Whatever was not told its end was cut off with the sweep; Tune goes on with it, or with a copy, on restore.
+        # A trial without an end was interrupted with the sweep; on restore Tune resumes it, or a copy of it.
         for path in self.folder.glob("trials/*/trial.json"):
             if self._state(path) == "running":
                 self._end(read_json(path), "killed")
@@ -105,13 +105,13 @@ class ResultsCallback(Callback):
         return read_json(path)["state"] if path.is_file() else None
 
     def _record(self, trial: Trial) -> dict[str, Any]:
-        """What is known of a trial; one that fails while it is built comes here without a start."""
+        """What is known of a trial; one that fails while it is built was never started."""
         path = self._path(trial.trial_id)
         record = read_json(path) if path.is_file() else {"trial_id": trial.trial_id, "started": None, "starts": 0}
         try:
             return {**record, "params": dict(self._describe(trial))}
         except Exception:
-            logger.exception("The parameters of trial %s cannot be told.", trial.trial_id)
+            logger.exception("The parameters of trial %s could not be determined.", trial.trial_id)
             return {"params": {}, **record}
 
     def _end(self, record: Mapping[str, Any], state: str, error: str | None = None) -> None:
@@ -125,7 +125,7 @@ class ResultsCallback(Callback):
         write_json(path, {**read_json(path), **changes})
 
     def _reached_its_end(self, trial: Trial, metrics: Mapping[str, Any]) -> bool:
-        """Whether a trial that is told to stop is at its end: Tune does not say that a scheduler cut it short."""
+        """Whether a trial that is done has reached its budget: Tune does not report that a scheduler stopped it."""
         limits = dict(trial.stopping_criterion or {})
         budget = read_json(self._path(trial.trial_id))["params"].get("updates")
         if budget is not None:
@@ -134,7 +134,7 @@ class ResultsCallback(Callback):
 
 
 def _error_text(trial: Trial) -> str:
-    """What a trial failed of, without the terminal colours that Ray puts in."""
-    file = trial.error_file  # not yet with the results when the callback is told
+    """The error of a failed trial, without the terminal colours that Ray adds."""
+    file = trial.error_file  # not yet among the results when the callback is called
     text = Path(file).read_text(encoding="utf-8", errors="replace") if file and Path(file).is_file() else ""
     return re.sub(r"\x1b\[[0-9;]*m", "", text).strip() or "The trial failed without a message."

@@ -1,4 +1,4 @@
-"""Who runs a sweep: one process at a time, and readers of the files can tell whether it lives."""
+"""The driver of a sweep: one process at a time runs it, and readers of its files can find out whether one does."""
 
 import socket
 import time
@@ -9,27 +9,33 @@ from pathlib import Path
 from spin_rl.errors import UserError
 from spin_rl.platform.common.leases import LASTS, Lease
 
-_PLACE = ".driver"
+_LEASE = ".driver"
 
 
 @contextmanager
 def drive(folder: Path) -> Iterator[None]:
-    """Hold the right to run the sweep in ``folder``; whoever had it and died is replaced.
+    """Hold the lease on running the sweep in ``folder``; taken over from a process that died.
 
     Raises:
         UserError: another process runs it.
     """
-    lease = Lease(folder / _PLACE)
-    until = time.monotonic() + 1.5 * LASTS  # by then a holder on another machine that died is replaced
-    there = f" on {socket.gethostname()} "  # whether a process of this machine lives is known at once
-    taken = lease.acquire(unless=lambda: time.monotonic() > until or there in f"{lease.holder() or ''} ")
-    if not (taken or lease.try_acquire()):
-        raise UserError(f"The sweep in {folder} is run by {lease.holder()}; wait for its end, or stop that one.")
+    lease = Lease(folder / _LEASE)
+    deadline = time.monotonic() + 1.5 * LASTS  # by then the lease of a dead process on another host has expired
+
+    def is_in_use() -> bool:
+        holder = lease.holder()
+        # whether a process of this host is alive is known without waiting
+        return time.monotonic() > deadline or (holder is not None and holder.host == socket.gethostname())
+
+    if not lease.acquire(unless=is_in_use) and not lease.try_acquire():
+        raise UserError(
+            f"The sweep in {folder} is run by {lease.holder()}; wait until it is done, or stop that process."
+        )
     with lease:
         yield
 
 
 def is_interrupted(folder: Path) -> bool:
-    """Whether nobody runs the sweep in ``folder`` any more, as far as one look tells; False where nobody ever did."""
-    lease = Lease(folder / _PLACE)
+    """Whether the process that ran the sweep in ``folder`` is gone; False if there never was one."""
+    lease = Lease(folder / _LEASE)
     return lease.was_taken() and not lease.is_held()

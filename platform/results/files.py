@@ -1,11 +1,11 @@
-"""What a sweep leaves behind: plain files that are read without Tune and without MLflow.
+"""The results of a sweep: plain files that are read without Tune and without MLflow.
 
-    <storage>/<sweep>/sweep.json                  what the sweep is: name, description, command, settings, state
-    <storage>/<sweep>/trials/<id>/trial.json      what the trial is: its flat parameters, its state, its error
-    <storage>/<sweep>/trials/<id>/metrics.jsonl   one line for each result that Tune was told, flat, with its `updates`
+    <storage>/<sweep>/sweep.json                  the sweep: name, description, command, settings, methods, state
+    <storage>/<sweep>/trials/<id>/trial.json      the trial: its flat parameters, its state, its error
+    <storage>/<sweep>/trials/<id>/metrics.jsonl   one line for each result reported to Tune, flat, with its `updates`
 
-These files are the record of a sweep. Reports are drawn from them and MLflow is fed from them (`platform.tracking`), so
-a tracking server that is down loses nothing.
+Reports are made from these files and MLflow is synced from them (`platform.tracking`), so nothing is lost while a
+tracking server is down.
 """
 
 import json
@@ -27,30 +27,30 @@ from spin_rl.platform.common.provenance import own_provenance
 from spin_rl.platform.results.driver import is_interrupted
 
 METRIC_GROUPS = ("eval/", "train/", "time/", "perf/", "system/")
-"""Groups of metrics that are kept of a result; everything else in it belongs to Tune or RLlib."""
+"""Prefixes of the metrics that are kept of a result; the others are Tune's or RLlib's."""
 
 STATES = ("running", "finished", "pruned", "failed", "killed")
-"""States of a trial: pruned is stopped early by a scheduler, killed is cut off with the sweep and can go on."""
+"""States of a trial: pruned was stopped by a scheduler, killed was interrupted with its sweep and can be resumed."""
 
 
 def storage_root(storage: str | Path | None = None) -> Path:
-    """Where results lie: ``storage``, else ``SPIN_RL_STORAGE``, else ``./results``."""
+    """The folder of all results: ``storage``, else ``SPIN_RL_STORAGE``, else ``./results``."""
     return Path(storage or os.environ.get("SPIN_RL_STORAGE") or "results").absolute()
 
 
 def folder_name(name: str) -> str:
-    """A folder's name for a sweep's name, which may hold spaces, slashes and letters of any script."""
+    """The folder name for a sweep's name, which may contain spaces, slashes and letters of any script."""
     safe = "".join(char if char.isalnum() or char in "-_.+" else "-" for char in name).strip(".-")
     if not safe:
-        raise UserError(f"The name '{name}' has no letter or digit; give the sweep a name that has one.")
+        raise UserError(f"The name '{name}' has no letter or digit; choose a name for the sweep that has one.")
     return safe
 
 
 def find_sweep(name: str, storage: str | Path | None = None) -> Path:
-    """The folder of a sweep that is given by its name or by a path.
+    """The folder of a sweep, given by its name or by a path.
 
     Raises:
-        UserError: there is no such sweep; the message lists what there is.
+        UserError: there is no such sweep; the message lists the existing ones.
     """
     root = storage_root(storage)
     for folder in (root / folder_name(name), Path(name)):
@@ -58,7 +58,7 @@ def find_sweep(name: str, storage: str | Path | None = None) -> Path:
             return folder.absolute()
     known = sorted(path.parent.name for path in root.glob("*/sweep.json"))
     if not known:
-        raise UserError(f"There is no sweep '{name}' and none at all in {root}; make one, or name another --storage.")
+        raise UserError(f"There is no sweep '{name}' and none at all in {root}; run one, or name another --storage.")
     raise unknown_name("sweep", name, known)
 
 
@@ -72,16 +72,17 @@ def start_sweep(
     provenance: Mapping[str, Any] | None = None,
     methods: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """Write ``sweep.json``, or go on with the one that is there.
+    """Write ``sweep.json``, or return the one that is there.
 
     Args:
         folder: the sweep's folder.
-        name: what people call it.
-        description: a sentence for the report's head.
+        name: its display name.
+        description: a sentence for the head of the report.
         command: the command that repeats it.
-        settings: what makes it this sweep and no other; a folder is never shared by two settings.
+        settings: what identifies the sweep; a folder never holds two sweeps with different settings.
         provenance: code, machine and versions; those of this process by default.
-        methods: label, colour, line style and marker of every method, in the order in which tables list them.
+        methods: how reports show each method, by its name and in the order of tables: its ``label``, and for pictures
+            its ``color``, ``line`` and ``marker`` (as in Matplotlib).
 
     Raises:
         UserError: the folder belongs to a sweep with other settings.
@@ -116,7 +117,7 @@ def start_sweep(
 
 
 def flat_metrics(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The metrics of a Tune result that the project names, flat; values that are not finite become None."""
+    """The metrics of a Tune result that are the project's own, flat; values that are not finite become None."""
     metrics: dict[str, Any] = {}
     for name, value in _flatten(result):
         if not (name == "updates" or name.startswith(METRIC_GROUPS)):
@@ -139,13 +140,13 @@ def _flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 class MetricsFile:
     """The lines of one trial's ``metrics.jsonl``.
 
-    Lines are only ever added. A trial that goes on from a checkpoint reports some updates again: a line takes the place
-    of every earlier line at or past its own `updates`, so the lines that count always tell one story.
+    Lines are only appended. A trial resumed from a checkpoint reports some updates again: a line replaces every earlier
+    line at or past its own `updates`, so that the lines that count are those of one uninterrupted run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._torn = True  # until looked at: a process that died may have left half a line
+        self._torn = True  # until checked: a process that died may have left half a line
 
     def append(self, metrics: Mapping[str, Any]) -> None:
         """Add one line."""
@@ -161,42 +162,42 @@ class MetricsFile:
     def read(self) -> list[dict[str, Any]]:
         """The lines that count, in order of `updates`."""
         lines, _ = self.read_from(0)
-        return _one_story(lines)
+        return _without_replaced(lines)
 
     def read_from(self, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """Every whole line from a byte offset on, and the offset behind the last of them."""
+        """Every complete line from a byte offset on, and the offset after the last of them."""
         if not self.path.is_file():
             return [], offset
         with self.path.open("rb") as file:
             file.seek(offset)
             text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
+        complete = text[: text.rfind(b"\n") + 1]
         lines = []
-        for raw in whole.splitlines():
+        for raw in complete.splitlines():
             try:
                 line = json.loads(raw)
             except ValueError:
-                continue  # torn by a crash; the trial reports that update again
+                continue  # cut off by a crash; the trial reports that update again
             if isinstance(line, dict) and isinstance(line.get("updates"), int):
                 lines.append(line)
-        return lines, offset + len(whole)
+        return lines, offset + len(complete)
 
 
-def _one_story(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    story: list[dict[str, Any]] = []
+def _without_replaced(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept: list[dict[str, Any]] = []
     for line in lines:
-        while story and story[-1]["updates"] >= line["updates"]:
-            story.pop()
-        story.append(line)
-    return story
+        while kept and kept[-1]["updates"] >= line["updates"]:
+            kept.pop()
+        kept.append(line)
+    return kept
 
 
 @dataclass(frozen=True)
 class SweepResults:
-    """What a sweep's files hold.
+    """The contents of a sweep's files.
 
     Attributes:
-        folder: where they lie.
+        folder: the sweep's folder.
         record: ``sweep.json``.
         trials: one row a trial, indexed by trial id: state, error, started, ended and the trial's parameters.
         metrics: one row a result: trial_id, updates, timestamp and the metrics; NaN where one was not reported.
@@ -209,7 +210,7 @@ class SweepResults:
 
     @property
     def name(self) -> str:
-        """What people call the sweep."""
+        """The sweep's display name."""
         return str(self.record["name"])
 
 
@@ -230,13 +231,13 @@ METRIC_COLUMNS = (
 
 
 def read_sweep(folder: Path) -> SweepResults:
-    """Read a sweep that is finished, cut off or still running.
+    """Read a sweep that is finished, interrupted or still running.
 
     Raises:
         UserError: the folder holds no sweep, or a file of it is broken.
     """
     if not (folder / "sweep.json").is_file():
-        raise UserError(f"{folder} holds no sweep (no sweep.json); name a folder that `spin-rl sweep` made.")
+        raise UserError(f"{folder} holds no sweep (no sweep.json); name a folder that `spin-rl sweep` created.")
     trials: dict[str, dict[str, Any]] = {}
     metrics: list[dict[str, Any]] = []
     for path in sorted(folder.glob("trials/*/trial.json")):
@@ -249,7 +250,7 @@ def read_sweep(folder: Path) -> SweepResults:
     frame.index.name = "trial_id"
     record = read_json(folder / "sweep.json")
     if record["state"] == "running" and is_interrupted(folder):
-        record["state"] = "interrupted"  # its driver had no time to say so
+        record["state"] = "interrupted"  # its driver died without recording it
         frame = frame.replace({"state": {"running": "killed"}})
     return SweepResults(
         folder=folder,
@@ -260,5 +261,5 @@ def read_sweep(folder: Path) -> SweepResults:
 
 
 def _with_columns(frame: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The frame with these columns first, empty ones where it has none."""
+    """The frame with these columns first, empty where they are missing."""
     return frame.reindex(columns=[*columns, *(name for name in frame.columns if name not in columns)])

@@ -1,4 +1,4 @@
-"""Trials that trained several seeds at once (``seeds_per_trial``), seen as a trial for each seed."""
+"""Trials that trained several seeds at once (``seeds_per_trial``), read as one trial per seed."""
 
 import re
 
@@ -12,8 +12,7 @@ _OF_A_SEED = re.compile(r"^(?P<group>eval|train)/seed(?P<seed>\d+)/(?P<name>.+)$
 def one_seed_each(results: SweepResults) -> SweepResults:
     """The same results with a trial ``<id>-seed<n>`` for each seed n of a trial that trained several.
 
-    Each has its own seed's returns and losses. The seconds are those of the whole trial for every one: one
-    waits as long for any of them.
+    Each has its own seed's returns and losses, and the seconds of the whole trial: no seed is done before the others.
     """
     counts = pd.to_numeric(results.trials.get("seeds_per_trial", pd.Series(dtype=float)), errors="coerce")
     several = counts[counts > 1].astype(int)
@@ -42,5 +41,5 @@ def one_seed_each(results: SweepResults) -> SweepResults:
 
 
 def whole_trial(trial_id: str) -> str:
-    """The trial that a seed's was part of, which has the files and the run; any other trial's own id."""
+    """The id of the trial that trained a seed among others and has the files and the run; any other id as it is."""
     return re.sub(r"-seed\d+$", "", trial_id)

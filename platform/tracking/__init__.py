@@ -1,1 +1,1 @@
-"""MLflow: runs are mirrored from the files of the results."""
+"""MLflow: a sweep's runs are mirrored from its results files."""

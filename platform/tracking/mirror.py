@@ -1,8 +1,9 @@
-"""Mirrors a sweep's files (`platform.results`) into MLflow: one parent run for the sweep, one child for each trial.
+"""Mirrors a sweep's files (`platform.results`) into MLflow: a parent run for the sweep, a child run for each trial.
 
-The files come first and hold everything, so the mirror may be late, be cut off or start over: what it has sent stands
-in ``mlflow.json`` beside what it sent. A server that was down gets every value later, in order and once: values carry
-the time at which they were written, and MLflow's stores keep one of two equal values.
+Why a mirror and not MLflow's client in the trials: the default store is SQLite, which wants one writer, and a server
+that is down must cost neither values nor time. The files hold everything, so the mirror may be late, be interrupted or
+start over: what has been sent is recorded in ``mlflow.json`` beside the files. A server that was down receives every
+value later, in order and once: values carry the time at which they were written, and MLflow's stores drop duplicates.
 """
 
 import json
@@ -13,28 +14,27 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from mlflow.exceptions import MlflowException
 
 from spin_rl.platform.common.json_files import read_json, write_json
+from spin_rl.platform.tracking.client import open_experiment
 from spin_rl.platform.tracking.repeat import repeat_command
 from spin_rl.platform.tracking.run import RunMirror, safe_key
-from spin_rl.platform.tracking.store import default_tracking_uri, open_experiment
-
-__all__ = ["Mirror", "default_tracking_uri", "run_name"]
 
 logger = logging.getLogger(__name__)
 
 _TRACKING_FILE = "tracking.json"
 _ONE_RUN = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
-"""Codes by which MLflow refuses one run's values; everything else is the store's trouble and is tried again."""
+"""Error codes that concern one run's values; any other error is the store's, and the sync is retried."""
 
 
 def remember_tracking(folder: Path, tracking_uri: str, experiment: str, tags: Mapping[str, str]) -> None:
-    """Note where a sweep is tracked, so that what was not sent can be sent from its folder alone."""
+    """Record where a sweep is tracked, so that what is missing there can be sent given the folder alone."""
     write_json(folder / _TRACKING_FILE, {"tracking_uri": tracking_uri, "experiment": experiment, "tags": dict(tags)})
 
 
 def remembered_mirror(folder: Path) -> "Mirror | None":
-    """The mirror of a sweep as it was tracked; None where it was not."""
+    """The mirror of a sweep that was tracked; None where it was not."""
     if not (folder / _TRACKING_FILE).is_file():
         return None
     return Mirror(folder, **read_json(folder / _TRACKING_FILE))
@@ -60,11 +60,11 @@ class Mirror:
         self._refused: set[Path] = set()
 
     def sync(self, trial_ids: set[str] | None = None) -> None:
-        """Send what is new of the sweep and of these trials (None: all).
+        """Send what is new in the sweep and in these trials (None: all).
 
         Raises:
             UserError: the experiment was deleted.
-            Exception: the store does not answer, or refuses; call again later, nothing is lost or doubled.
+            Exception: the store does not answer or refuses the request; calling again later loses and doubles nothing.
         """
         if self._client is None:
             self._client, self._experiment_id = open_experiment(self.tracking_uri, self.experiment)
@@ -107,7 +107,7 @@ class Mirror:
         self._send(path.parent, send, key=key, name=run_name(params) or trial["trial_id"], started=trial["started"])
 
     def _sync_pretraining(self, folder: Path, params: Mapping[str, Any], sweep: Mapping[str, Any]) -> str | None:
-        """The run of an action structure model, which sweeps share; its points are its checkpoints."""
+        """The run of an action structure model, which sweeps share; it has a point for each checkpoint."""
         if not (folder / "identity.json").is_file():
             return None
         run_id = ""
@@ -130,9 +130,7 @@ class Mirror:
     def _send(
         self, folder: Path, send: Callable[[RunMirror], None], *, key: str, name: str, started: float | None
     ) -> None:
-        """Open the run of a folder and send it something; a run that the store has lost is made again, whole."""
-        from mlflow.exceptions import MlflowException
-
+        """Open a folder's run and send to it; a run that the store has lost is created again, complete."""
         run = RunMirror(self._client, folder, self.tracking_uri)
         for attempt in range(2):
             try:
@@ -141,11 +139,11 @@ class Mirror:
                 return
             except MlflowException as error:
                 if error.error_code == "RESOURCE_DOES_NOT_EXIST" and attempt == 0:
-                    logger.warning("MLflow has lost the run of %s; it is made again.", folder)
+                    logger.warning("MLflow has lost the run of %s; it is created again.", folder)
                     self._client, self._experiment_id = open_experiment(self.tracking_uri, self.experiment)
                     run.forget()
                 elif error.error_code in _ONE_RUN:
-                    if folder not in self._refused:  # the others go on; this one is tried again with its next value
+                    if folder not in self._refused:  # other runs are synced; this one is retried with its next value
                         logger.warning("MLflow refuses values of %s: %s", folder, error.message)
                     self._refused.add(folder)
                     return
@@ -174,13 +172,13 @@ def run_name(params: Mapping[str, Any]) -> str:
 
 
 def _note(sweep: Mapping[str, Any]) -> str:
-    """The parent's description until a report gives a better one."""
+    """The parent's description until a report replaces it."""
     repeat = f"\n\n    {sweep['command']}" if sweep["command"] else ""
     return f"{sweep['description']}{repeat}"
 
 
 def _scalars(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as parameters of the parent; a list of trials as their number, as the children show them."""
+    """Settings as parameters of the parent; a list of trials as its length, as each trial has a run."""
     return {
         name: len(value) if isinstance(value, list) and any(isinstance(item, dict) for item in value) else value
         for name, value in settings.items()
@@ -195,7 +193,7 @@ def _flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _profile(folder: Path) -> dict[str, Any]:
-    """What a dataset's own record says of it, where it can be read from here."""
+    """The main facts of a dataset's metadata; empty where the file cannot be read from here."""
     try:
         record = json.loads((folder / "metadata.json").read_text())
     except (OSError, ValueError):

@@ -15,12 +15,12 @@ _OPTIONS = {
     "evaluation_episodes": "--episodes",
     "asm": "--asm",
 }
-# parameters that `spin-rl train` works out from the others, or from the model that --asm names
+# parameters that are positional, or that `spin-rl train` derives from the others or from the model given by --asm
 _DERIVED = ("algorithm", "task", "level", "dataset", "dataset_digest", "environment", "updates_per_iteration")
 
 
 def repeat_command(params: Mapping[str, Any]) -> str | None:
-    """The one command that runs a trial again: the same data, model, settings and seed; None where it has no such."""
+    """The command that runs a trial again with the same data, model, settings and seed; None if its data is unknown."""
     if any(not params.get(name) for name in ("algorithm", "task", "level", "dataset")):
         return None
     words = ["spin-rl", "train", params["algorithm"], params["task"], params["level"]]

@@ -1,4 +1,4 @@
-"""One folder and its MLflow run: what the run has been sent stands in ``mlflow.json`` beside what was sent."""
+"""One folder and its MLflow run; what has been sent to the run is recorded in the folder's ``mlflow.json``."""
 
 import json
 import time
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from spin_rl.platform.common.json_files import read_json, write_json
 from spin_rl.platform.results.files import MetricsFile
@@ -20,7 +22,7 @@ _LONGEST_VALUE = 500
 
 
 class RunMirror:
-    """Brings one run up to date; whatever is sent twice, by mistake or after a crash, stands in the run once.
+    """Brings one run up to date; whatever is sent twice, for example after a crash, is in the run once.
 
     Args:
         client: MLflow's client.
@@ -33,7 +35,7 @@ class RunMirror:
         self._path = folder / STATE_FILE
         self._metrics = MetricsFile(folder / "metrics.jsonl")
         self._sent = read_json(self._path) if self._path.is_file() else {}
-        if self._sent.get("tracking_uri") != tracking_uri:  # another store knows nothing of what this one was sent
+        if self._sent.get("tracking_uri") != tracking_uri:  # what was sent to one store is not in another
             self._sent = {"tracking_uri": tracking_uri}
 
     @property
@@ -42,29 +44,27 @@ class RunMirror:
         return str(self._sent["run_id"])
 
     def open(self, experiment_id: str, *, key: str, name: str, started: float) -> None:
-        """Find the run, or make it."""
+        """Find the run, or create it."""
         if "run_id" in self._sent:
             return
         run_id = None
-        if self._sent.get("making"):  # a request of which no answer came may have made it
+        if self._sent.get("creating"):  # a request without an answer may have created it
             found = self._client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
             run_id = found[0].info.run_id if found else None
         if run_id is None:
-            self._remember(making=True)
+            self._remember(creating=True)
             tags = {KEY_TAG: key, STATE_TAG: "running", "mlflow.source.name": "spin-rl"}
-            made = self._client.create_run(experiment_id, start_time=int(1000 * started), tags=tags, run_name=name)
-            run_id = made.info.run_id
+            created = self._client.create_run(experiment_id, start_time=int(1000 * started), tags=tags, run_name=name)
+            run_id = created.info.run_id
         self._remember(run_id=run_id, state="running")
 
     def forget(self) -> None:
-        """Start over with a new run: the store has lost the old one."""
+        """Start over with a new run, as the store has lost the old one."""
         self._sent = {"tracking_uri": self._sent["tracking_uri"]}
         write_json(self._path, self._sent)
 
     def send_params(self, params: Mapping[str, Any]) -> None:
-        """Log the parameters that have a short value; MLflow takes each once, so later changes are left out."""
-        from mlflow.entities import Param
-
+        """Log the parameters that have a short value; MLflow never changes a parameter: the first value stays."""
         sent = self._sent.get("params", [])
         values = {safe_key(name): _short(value) for name, value in params.items()}
         entities = [Param(name, value) for name, value in values.items() if value is not None and name not in sent]
@@ -75,8 +75,6 @@ class RunMirror:
 
     def send_tags(self, tags: Mapping[str, str]) -> None:
         """Set the tags that are new or changed."""
-        from mlflow.entities import RunTag
-
         sent = self._sent.get("tags", {})
         values = {safe_key(name): str(value) for name, value in tags.items()}
         entities = [RunTag(name, value) for name, value in values.items() if sent.get(name) != value]
@@ -86,9 +84,7 @@ class RunMirror:
             self._remember(tags=sent | {entity.key: entity.value for entity in entities})
 
     def send_dataset(self, name: str, digest: str, source: str, profile: Mapping[str, Any]) -> None:
-        """Name the dataset that the run was trained on."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
+        """Log the dataset that the run was trained on."""
         if self._sent.get("dataset") == digest:
             return
         dataset = Dataset(
@@ -103,12 +99,12 @@ class RunMirror:
         self._remember(dataset=digest)
 
     def send_metrics(self) -> None:
-        """Log the lines that were added to ``metrics.jsonl`` since the last time."""
+        """Log the lines added to ``metrics.jsonl`` since the last call."""
         offset, step, eval_step = (self._sent.get(name, start) for name, start in _START.items())
         lines, end = self._metrics.read_from(offset)
         metrics: list[Any] = []
         for line in lines:
-            # A trial that went on from a checkpoint reports some updates again; the run has their values already.
+            # A trial resumed from a checkpoint reports some updates again; the run has their values already.
             new, step, eval_step = _metrics_of(line, step, eval_step)
             metrics += new
         self._log_metrics(metrics)
@@ -116,9 +112,7 @@ class RunMirror:
             self._remember(offset=end, step=step, eval_step=eval_step)
 
     def send_checkpoints(self, records: Sequence[Path]) -> None:
-        """Log what the records of a model's checkpoints hold in numbers, at the checkpoint's step."""
-        from mlflow.entities import Metric
-
+        """Log the numbers in the records of a model's checkpoints, each at its checkpoint's step."""
         sent = self._sent.get("checkpoints", [])
         new = [path for path in records if path.parent.name not in sent]
         metrics = []
@@ -137,7 +131,7 @@ class RunMirror:
             self._client.log_batch(self.run_id, metrics=chunk)
 
     def send_state(self, state: str, ended: float | None, error: str | None = None) -> None:
-        """Set the run's status: MLflow has none for pruned, so the tag tells it."""
+        """Set the run's status; MLflow has none for pruned trials, so a tag holds the exact state."""
         if self._sent.get("state") == state:
             return
         self.send_tags({STATE_TAG: state} | ({"spin_rl.error": error[-5000:]} if error else {}))
@@ -156,9 +150,7 @@ _START = {"offset": 0, "step": -1, "eval_step": -1}
 
 
 def _metrics_of(line: Mapping[str, Any], step: int, eval_step: int) -> tuple[list[Any], int, int]:
-    """What a line tells that is past these steps; an evaluation stands at the update that it was made at."""
-    from mlflow.entities import Metric
-
+    """The metrics of a line beyond these steps; an evaluation counts at the update that was evaluated."""
     updates = line["updates"]
     evaluated = line.get("eval/updates")
     evaluated = updates if evaluated is None else int(evaluated)
@@ -174,12 +166,12 @@ def _metrics_of(line: Mapping[str, Any], step: int, eval_step: int) -> tuple[lis
 
 
 def safe_key(name: str) -> str:
-    """A name that MLflow takes for a metric or a parameter."""
+    """A name that MLflow accepts for a metric or a parameter."""
     return "".join(char if char.isascii() and (char.isalnum() or char in "_-. :/") else "_" for char in name)
 
 
 def _short(value: Any) -> str | None:
-    """A parameter's text; None for what has no short one."""
+    """A parameter as text; None if it is missing or too long."""
     if value is None:
         return None
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)

@@ -1,4 +1,9 @@
-"""MLflow's own server on the store of this machine, reachable from this machine only."""
+"""What `spin-rl ui` adds to `mlflow server`: the store of these results, a free port, and a useful first page.
+
+`mlflow server` by itself takes the store from the current folder, keeps eight more processes for work on traces, stops
+with an error where its port is taken, and opens on a page for traces. So it is run here with the store, the artifact
+folder and a port named, and its address is printed as that of the newest experiment's runs once it answers.
+"""
 
 import json
 import os
@@ -8,8 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing
-from pathlib import Path
+from contextlib import closing, suppress
 
 from rich.console import Console
 
@@ -18,87 +22,62 @@ from spin_rl.platform.tracking.store import VIEW, artifact_folder, default_track
 
 _HOST = "127.0.0.1"
 _START_SECONDS = 120.0
+_STOP_SECONDS = 10.0
 
 
 def free_port(wanted: int = 0) -> int:
     """``wanted`` if it is free, else any free port on loopback."""
-    for port in (wanted, 0):
-        with closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise UserError("This machine has no free port; end something that listens on one.")
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, wanted))
+        except OSError:
+            probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
 
 
-def server_command(tracking_uri: str, port: int) -> list[str]:
-    """The command that serves a store on loopback."""
+def start_server(tracking_uri: str, port: int) -> subprocess.Popen[bytes]:
+    """Start `mlflow server` on loopback and wait until it answers.
+
+    Raises:
+        UserError: it stopped, or did not answer within two minutes.
+    """
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking_uri]
     command += ["--host", _HOST, "--port", str(port), "--workers", "1"]
     if artifacts := artifact_folder(tracking_uri):
         command += ["--default-artifact-root", artifacts]
-    return command
-
-
-def start_server(tracking_uri: str, port: int, log: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start the server and wait until it answers.
-
-    Raises:
-        UserError: it ended, or did not answer within two minutes.
-    """
-    output = log.open("wb") if log else subprocess.DEVNULL
     server = subprocess.Popen(
-        server_command(tracking_uri, port),
-        stdout=output,
+        command,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is for us; we end it
-        # without the eight processes that MLflow keeps ready for work on traces
+        start_new_session=True,  # its workers are stopped with it, and Ctrl-C reaches this process alone
         env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", **os.environ},
     )
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"http://{_HOST}:{port}/health", timeout=2):
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and server.poll() is None:
+            with suppress(OSError), urllib.request.urlopen(f"http://{_HOST}:{port}/health", timeout=2):
                 return server
-        except OSError:
             time.sleep(0.2)
+    except BaseException:  # Ctrl-C while it starts
+        stop_server(server)
+        raise
     stop_server(server)
-    raise UserError(f"The MLflow server on {tracking_uri} did not start; `{' '.join(server.args)}` says why.")  # type: ignore[arg-type]
+    raise UserError(f"The MLflow server on {tracking_uri} did not start; run `{' '.join(command)}` to see why.")
 
 
 def stop_server(server: subprocess.Popen[bytes]) -> None:
-    """End the server and the workers that it started."""
+    """Stop the server and the workers that it started."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(server.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            server.wait(10)
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    server.wait()
-
-
-def _runs_page(url: str) -> str:
-    """The address that opens on the newest experiment's runs instead of on MLflow's page for chats."""
-    query = json.dumps({"max_results": 1, "order_by": ["last_update_time DESC"]}).encode()
-    request = urllib.request.Request(f"{url}/api/2.0/mlflow/experiments/search", query)
-    request.add_header("Content-Type", "application/json")
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            experiment = json.load(answer)["experiments"][0]
-    except (OSError, ValueError, LookupError):
-        return url
-    page = f"{url}/#/experiments/{experiment['experiment_id']}/runs?workflowType=machine_learning"
-    return f"{page}&viewStateShareKey={VIEW}" if has_view(experiment.get("tags", [])) else page
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(_STOP_SECONDS)
+            return
 
 
 def serve(storage: str | None, tracking_uri: str | None, port: int, console: Console) -> None:
-    """Serve the store until Ctrl-C; where it is a server already, say its address.
+    """Serve the store until Ctrl-C; where it is a server already, print its address.
 
     Raises:
         UserError: there is no store yet.
@@ -110,14 +89,30 @@ def serve(storage: str | None, tracking_uri: str | None, port: int, console: Con
     file = sqlite_file(uri)
     if file is not None and not file.is_file():
         raise UserError(f"There is no MLflow store at {file} yet; run a sweep, or name another --storage.")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the server is stopped on the way out
     chosen = free_port(port)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the server ends with us
-    with console.status("starting the MLflow page ..."):
+    with console.status("starting MLflow's page ..."):
         server = start_server(uri, chosen)
-    console.print(f"The runs: {_runs_page(f'http://{_HOST}:{chosen}')}  (Ctrl-C ends it)", soft_wrap=True)
     try:
+        page = _runs_page(f"http://{_HOST}:{chosen}")
+        console.print(f"The runs: {page}  (Ctrl-C stops the server)", soft_wrap=True)
         server.wait()
     except KeyboardInterrupt:
-        console.print("ended")
+        console.print("stopped")
     finally:
         stop_server(server)
+
+
+def _runs_page(url: str) -> str:
+    """The address of the newest experiment's runs; plain HTTP, as importing MLflow's client takes seconds."""
+    query = json.dumps({"max_results": 1, "order_by": ["last_update_time DESC"]}).encode()
+    request = urllib.request.Request(
+        f"{url}/api/2.0/mlflow/experiments/search", query, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            experiment = json.load(answer)["experiments"][0]
+    except (OSError, ValueError, LookupError):
+        return url
+    page = f"{url}/#/experiments/{experiment['experiment_id']}/runs?workflowType=machine_learning"
+    return f"{page}&viewStateShareKey={VIEW}" if has_view(experiment.get("tags", [])) else page

@@ -64,7 +64,7 @@ def analysis_of(folder: Path, sweep_file: str | None = None) -> "Analysis | None
 def _promote(report: "Report", console: "Console") -> None:
     from spin_rl.algorithms.training.checkpoints import load_objective
     from spin_rl.errors import UserError
-    from spin_rl.platform.publishing.models import champion_run, champions, log_policy, promote
+    from spin_rl.platform.publishing.models import champion_run, champions, promote
     from spin_rl.platform.publishing.report import run_of
     from spin_rl.platform.results.seeds import whole_trial
     from spin_rl.sweeps.running.trained_policies import find_policies
@@ -80,8 +80,7 @@ def _promote(report: "Report", console: "Console") -> None:
             continue
         with console.status(f"logging the policy of trial {trial_id} ..."):
             checkpoint = find_policies(f"{folder}/{trial_id}", folder.parent)[0].checkpoint
-            model = log_policy(client, run_id, checkpoint, greedy=not load_objective(checkpoint).sampled)
-            number = promote(client, model, run_id, name)
+            number = promote(client, run_id, checkpoint, name, greedy=not load_objective(checkpoint).sampled)
         console.print(f"models:/{name}@champion is now version {number}, trial {trial_id}.", soft_wrap=True)
 
 

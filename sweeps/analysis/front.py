@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from spin_rl.platform.reports.groups import GROUP, display_name, evaluations, groups
+from spin_rl.platform.reports.groups import evaluations, groups
+from spin_rl.platform.reports.presentation import Presentation
 from spin_rl.platform.reports.sections import Section
 from spin_rl.platform.results.files import SweepResults
 from spin_rl.sweeps.analysis.front_figures import draw_fronts, draw_importances
@@ -101,16 +102,16 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
 def _problems(results: SweepResults, trials: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The trials of each study, with a title: the group's, and what distinguishes it from others in its group."""
     seen: set[str] = set()
+    presentation = Presentation(results)
     for group in groups(results):
-        names = [name for name in GROUP if name in trials]
-        members = trials[(trials[names].astype(str) == [str(value) for value in group.key]).all(axis=1)]
-        for study, own in members.groupby(lambda trial: str(trial).partition("_")[0], sort=False):
-            title = group.title
-            if members["algorithm"].nunique() > 1:
-                title += f", {display_name(str(own['algorithm'].iloc[0]))}"
-            title = f"{title} ({study})" if title in seen else title
-            seen.add(title)
-            yield title, own
+        for objective, members in group.members(trials).groupby("objective", dropna=False):
+            for study, own in members.groupby(lambda trial: str(trial).partition("_")[0], sort=False):
+                title = group.title_for(str(objective))
+                if members["algorithm"].nunique() > 1:
+                    title += f", {presentation.name(str(own['algorithm'].iloc[0]))}"
+                title = f"{title} ({study})" if title in seen else title
+                seen.add(title)
+                yield title, own
 
 
 def _answer(title: str, points: pd.DataFrame) -> str:

@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spin_rl.platform.reports.groups import Method, display_name, evaluations, groups
-from spin_rl.platform.reports.style import STYLE, finish, look
+from spin_rl.platform.reports.groups import evaluations, groups
+from spin_rl.platform.reports.presentation import Presentation
+from spin_rl.platform.reports.style import STYLE, finish
 from spin_rl.platform.reports.tables import BASELINE, summary
 from spin_rl.platform.results.files import SweepResults
 
@@ -28,12 +29,18 @@ def outcomes(results: SweepResults, parameters: Sequence[str]) -> pd.DataFrame:
     """
     sweep_groups, evaluated = groups(results), evaluations(results)
     table = summary(results, sweep_groups, evaluated)
-    methods = [method for group in sweep_groups for method in group.methods]
+    rows = [(group, method) for group in sweep_groups for method in group.methods]
+    methods = [method for _, method in rows]
     table["trials"] = [method.trials for method in methods]
-    table["name"] = [display_name(method.algorithm) for method in methods]
+    table["name"] = [method.name for method in methods]
+    # an analysis compares methods that have one objective
+    table["group"] = [group.title_for(method.objective) for group, method in rows]
+    table["label"] = [method.short_label for method in methods]
     for name in parameters:
         column = results.trials.get(name, pd.Series(dtype=object))
         table[name] = [column.get(method.trials[0], np.nan) if method.trials else np.nan for method in methods]
+    order = sorted(range(len(rows)), key=lambda row: (sweep_groups.index(rows[row][0]), str(methods[row].objective)))
+    table = table.iloc[order]
     return table[table["return_mean"].notna()].reset_index(drop=True)
 
 
@@ -63,7 +70,7 @@ class Measure(NamedTuple):
     scale: float = 1.0
 
 
-def against(panels: Sequence[Panel], measures: Sequence[Measure]) -> Figure:
+def against(panels: Sequence[Panel], measures: Sequence[Measure], presentation: Presentation) -> Figure:
     """Measures against parameters: a line for each method, horizontal if it does not have the parameter.
 
     The values of a parameter are at equal distances, as they often double and may start at 0.
@@ -73,7 +80,7 @@ def against(panels: Sequence[Panel], measures: Sequence[Measure]) -> Figure:
         axes = figure.subplots(len(measures), len(panels), squeeze=False)
         for column, panel in enumerate(panels):
             for row, measure in enumerate(measures):
-                _draw(axes[row, column], panel, measure)
+                _draw(axes[row, column], panel, measure, presentation)
             axes[0, column].set_title(panel.title.replace(", ", "\n", 1), loc="left")
             axes[-1, column].set_xlabel(panel.label)
         for row, measure in enumerate(measures):
@@ -81,32 +88,27 @@ def against(panels: Sequence[Panel], measures: Sequence[Measure]) -> Figure:
         return finish(figure, list(axes.ravel()))
 
 
-def _draw(axes: Axes, panel: Panel, measure: Measure) -> None:
+def _draw(axes: Axes, panel: Panel, measure: Measure, presentation: Presentation) -> None:
     varied = panel.rows.dropna(subset=[panel.against])
     values = sorted(set(varied[panel.against].astype(float)))
     for algorithm, rows in varied.groupby("algorithm", sort=False):
         ordered = rows.sort_values(panel.against)
         name = str(algorithm)
-        style = look(_plain(name))
+        style = presentation.look(name)
         x = [values.index(float(value)) for value in ordered[panel.against]]
         y = ordered[measure.column] * measure.scale
         if measure.spread:
             spread = ordered[measure.spread].fillna(0.0) * measure.scale
             axes.fill_between(x, y - spread, y + spread, color=style.color, alpha=0.15, linewidth=0)
-        axes.plot(x, y, color=style.color, linestyle=style.line, marker=style.marker, label=display_name(name))
+        axes.plot(x, y, color=style.color, linestyle=style.line, marker=style.marker, label=presentation.name(name))
     for row in panel.rows[panel.rows[panel.against].isna()].to_dict("records"):
-        style = look(_plain(row["algorithm"]))
+        style = presentation.look(row["algorithm"])
         if not np.isnan(row[measure.column]):
             height = row[measure.column] * measure.scale
             axes.axhline(height, color=style.color, linestyle=style.line, linewidth=1.2, label=row["name"])
     axes.set_xticks(range(len(values)), [_short(value) for value in values])
     axes.set_xlim(-0.3, len(values) - 0.7)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-
-
-def _plain(algorithm: str) -> Method:
-    """An algorithm as a method without variants, for its look."""
-    return Method(algorithm, algorithm, 0, 1, (), "", 0)
 
 
 def _short(value: float) -> str:
@@ -120,7 +122,7 @@ def number(value: float, digits: int = 1) -> str:
 
 def with_spread(row: Mapping[str, float]) -> str:
     """Mean return ± its standard deviation over seeds."""
-    spread = row["return_std"]
+    spread = row["return_seed_std"]
     return number(row["return_mean"]) + ("" if np.isnan(spread) else f" ± {spread:.1f}")
 
 

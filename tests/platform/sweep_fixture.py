@@ -13,6 +13,14 @@ from spin_rl.platform.results.files import MetricsFile
 SPEED = {"spin": 40.0, "factored": 900.0}
 PRETRAIN = {"spin": 30.0, "factored": 0.0}
 
+METHODS = {
+    "spin": {"label": "SPIN", "color": "#0072B2", "line": "-", "marker": "o"},
+    "spin-cached": {"label": "SPIN-Cached", "color": "#CC79A7", "line": [0, [3, 1]], "marker": "P"},
+    "saint": {"label": "SAINT", "color": "#D55E00", "line": [0, [5, 1.5]], "marker": "s"},
+    "factored": {"label": "Factored", "color": "#444444", "line": [0, [1.2, 1.2]], "marker": "^"},
+}
+"""How reports show methods, as a sweep's record has it."""
+
 
 def describe(trial: Any) -> dict[str, Any]:
     config = {name: value for name, value in trial.config.items() if name not in ("while", "fails_at")}

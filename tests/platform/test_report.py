@@ -1,26 +1,31 @@
 """The report of a sweep, made from files alone."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
-from sweep_fixture import PRETRAIN, SPEED, curve, params, write_trial
+from sweep_fixture import METHODS, PRETRAIN, SPEED, curve, params, write_trial
 
 from spin_rl.errors import UserError
-from spin_rl.platform.common.json_files import write_json
+from spin_rl.platform.common.json_files import read_json, write_json
 from spin_rl.platform.reports.groups import evaluations, groups
 from spin_rl.platform.reports.paper import against_paper, conditions, published
 from spin_rl.platform.reports.report import make_report, print_report
-from spin_rl.platform.reports.tables import aggregate, final_scores, latex, summary
+from spin_rl.platform.reports.tables import aggregate, baseline_labels, final_scores, summary
+from spin_rl.platform.reports.texts import latex
 from spin_rl.platform.results.files import MetricsFile, read_sweep, start_sweep
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Two methods, two seeds each, and a trial that failed."""
-    start_sweep(tmp_path, name="größer/kleiner <b>", description="Which is better?", command="spin-rl sweep x")
+    start_sweep(
+        tmp_path, name="größer/kleiner <b>", description="Which is better?", command="spin-rl sweep x", methods=METHODS
+    )
     for algorithm in ("factored", "spin"):
         for seed in (0, 1):
             write_trial(tmp_path, f"{algorithm}-{seed}", params(algorithm, seed))
@@ -39,7 +44,7 @@ def test_the_table_holds_means_deviations_and_costs_over_seeds(folder: Path) -> 
     spin = table.loc["SPIN"]
     finals = [curve("spin", seed, 1000) for seed in (0, 1)]
     assert spin["return_mean"] == pytest.approx(sum(finals) / 2)
-    assert spin["return_std"] == pytest.approx(5 / 2**0.5)  # the seeds lie 5 apart; sample deviation
+    assert spin["return_seed_std"] == pytest.approx(5 / 2**0.5)  # the seeds lie 5 apart; sample deviation
     assert (spin["seeds"], spin["failed"], spin["updates"]) == (2, 1, 1000)
     assert spin["seconds"] == pytest.approx(PRETRAIN["spin"] + 1000 / SPEED["spin"])
     assert table.loc["Factored", "updates_per_second"] == SPEED["factored"]
@@ -130,10 +135,101 @@ def test_methods_are_compared_over_the_groups_that_all_of_them_have(folder: Path
     sweep_groups, evaluated = groups(results), evaluations(results)
     scores = final_scores(sweep_groups, evaluated)
     assert [len(tasks) for tasks in scores.values()] == [1, 1]
-    overall = aggregate(scores, "Factored").set_index("label")
+    overall = aggregate(scores, baseline_labels(sweep_groups)).set_index("label")
     assert overall.loc["SPIN", "iqm"] == pytest.approx((curve("spin", 0, 1000) + curve("spin", 1, 1000)) / 2 / 6.6)
     assert overall.loc["SPIN", "improvement"] == 1.0
     assert pd.isna(overall.loc["Factored", "improvement"])
+
+
+@pytest.fixture
+def several(folder: Path) -> Path:
+    """The methods of `folder` with IQL, SPIN alone with AWAC, and both with BCQ, where the factored policy is poor."""
+    for seed in (0, 1):
+        write_trial(folder, f"awac-{seed}", params("spin", seed, objective="awac", temperature=1.0))
+        write_trial(folder, f"bcq-{seed}", params("spin", seed, objective="bcq"))
+        write_trial(folder, f"low-{seed}", params("factored", seed, objective="bcq"))
+        path = folder / "trials" / f"low-{seed}" / "metrics.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [line | {"eval/return_mean": line["eval/return_mean"] / 3} for line in lines]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_objectives_are_compared_on_the_data_that_they_share(several: Path) -> None:
+    table = table_of(several).reset_index()
+    assert set(table["group"]) == {"cheetah-run, 3 bins, medium-expert"}
+    assert table[["label", "objective", "seeds"]].to_numpy().tolist() == [
+        ["SPIN, AWAC", "awac", 2],
+        ["SPIN, BCQ", "bcq", 2],
+        ["SPIN, IQL", "iql", 2],
+        ["Factored, BCQ", "bcq", 2],
+        ["Factored, IQL", "iql", 2],
+    ]
+    sweep_groups = groups(read_sweep(several))
+    assert [method.short_label for group in sweep_groups for method in group.methods[:2]] == ["SPIN", "SPIN"]
+    looks = {method.label: method.look for method in sweep_groups[0].methods}
+    assert len({look.color for look in looks.values()}) == 5
+
+
+def test_other_objectives_change_no_number_of_an_objective(folder: Path, several: Path) -> None:
+    for trial in several.glob("trials/*"):  # the sweep with IQL alone
+        if trial.name.startswith(("awac", "bcq", "low")):
+            trial.rename(several / trial.name)
+    alone = table_of(several).drop(columns="group")
+    for trial in several.glob("*-[01]"):
+        trial.rename(several / "trials" / trial.name)
+    beside = table_of(several).drop(columns="group")
+    beside = beside[beside["objective"] == "iql"].rename(index=lambda label: label.removesuffix(", IQL"))
+    pd.testing.assert_frame_equal(beside, alone)
+
+
+def test_a_method_is_measured_against_the_factored_policy_with_its_objective_or_else_with_iql(several: Path) -> None:
+    seconds = table_of(several)["target_seconds"]
+    assert seconds["SPIN, BCQ"] < seconds["SPIN, IQL"] == seconds["SPIN, AWAC"]
+    assert baseline_labels(groups(read_sweep(several))) == {
+        "SPIN, AWAC": "Factored, IQL",
+        "SPIN, BCQ": "Factored, BCQ",
+        "SPIN, IQL": "Factored, IQL",
+        "Factored, BCQ": "Factored, BCQ",
+        "Factored, IQL": "Factored, IQL",
+    }
+    for seed in (0, 1):
+        shutil.rmtree(several / "trials" / f"factored-{seed}")
+    assert baseline_labels(groups(read_sweep(several)))["SPIN, AWAC"] == "Factored, BCQ"
+
+
+def test_versions_of_a_dataset_are_different_data(folder: Path) -> None:
+    for trial in folder.glob("trials/*/trial.json"):
+        record = read_json(trial)
+        write_json(trial, record | {"params": record["params"] | {"dataset_digest": "a" * 64}})
+    assert set(table_of(folder)["group"]) == {"cheetah-run, 3 bins, medium-expert, IQL"}
+    write_trial(folder, "more", params("spin", 0, dataset_digest="b" * 64))
+    table = table_of(folder).reset_index()
+    title = "cheetah-run, 3 bins, medium-expert, data {}, IQL"
+    assert table.groupby("group")["seeds"].apply(list).to_dict() == {
+        title.format("a" * 8): [2, 2],
+        title.format("b" * 8): [1],
+    }
+
+
+def test_names_order_and_looks_are_those_of_the_record(folder: Path) -> None:
+    write_trial(folder, "mine-0", params("spin", 0))
+    write_json(
+        folder / "trials/mine-0/trial.json",
+        read_json(folder / "trials/mine-0/trial.json") | {"params": params("mine", 0)},
+    )
+    (group,) = groups(read_sweep(folder))
+    assert [method.label for method in group.methods] == ["SPIN", "Factored", "mine"]
+    factored = group.methods[1].look
+    assert (factored.line, factored.marker, factored.color[0]) == ((0, (1.2, 1.2)), "^", pytest.approx(0x44 / 255))
+    assert group.methods[2].look.color not in [method.look.color for method in group.methods[:2]]
+
+
+def test_an_older_sweep_without_a_record_of_its_methods_is_reported(folder: Path) -> None:
+    record = read_json(folder / "sweep.json")
+    del record["methods"]
+    write_json(folder / "sweep.json", record)
+    assert make_report(folder).table["label"].tolist() == ["factored", "spin"]
 
 
 def test_published_results_stand_beside_ours(folder: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_mirror_that_starts_over_changes_nothing(tmp_path: Path) -> None:
     assert after == [*before["train/critic_loss"], (1100, 0.5)]
 
     # It died after MLflow made the run and before its id was noted.
-    note.write_text(json.dumps({"tracking_uri": uri, "making": True}))
+    note.write_text(json.dumps({"tracking_uri": uri, "creating": True}))
     Mirror(tmp_path / "s", uri, EXPERIMENT).sync()
     assert set(runs_of(tmp_path / "s")) == {"parent", "0"}
     assert history(tmp_path / "s", runs_of(tmp_path / "s")["0"], "train/critic_loss") == after

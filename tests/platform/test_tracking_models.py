@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import torch
@@ -19,11 +20,12 @@ from spin_rl.algorithms.objectives.iql import IQLSettings
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, build_objective
 from spin_rl.algorithms.training.checkpoints import save_agent_spec
-from spin_rl.platform.publishing.models import REQUIREMENTS, champion_run, champions, log_policy, promote
+from spin_rl.platform.publishing.models import REQUIREMENTS, champion_run, champions, promote
 from spin_rl.platform.reports.report import make_report
 from spin_rl.platform.results.files import start_sweep
 
 NVEC = (3, 2, 4)
+NAME = "cheetah-run-3-medium-expert"
 
 ELSEWHERE = """
 import json, sys
@@ -67,12 +69,19 @@ def test_a_logged_policy_acts_without_the_package(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     client = MlflowClient(uri)
     experiment = client.create_experiment("tests", (tmp_path / "artifacts").as_uri())
-    run = client.create_run(experiment)
-    model = log_policy(client, run.info.run_id, checkpoint, greedy=False)
-    assert champion_run(client, "cheetah-run-3-medium-expert") is None
-    assert promote(client, model, run.info.run_id, "cheetah-run-3-medium-expert") == 1
-    assert champion_run(client, "cheetah-run-3-medium-expert") == run.info.run_id
-    assert [output.model_id for output in client.get_run(run.info.run_id).outputs.model_outputs] == [model]
+    run = client.create_run(experiment).info.run_id
+    client.log_metric(run, "eval/return_mean", 3.0, step=700)
+    client.set_terminated(run, "KILLED", 5000)
+    assert champion_run(client, NAME) is None
+    assert promote(client, run, checkpoint, NAME, greedy=False) == 1
+    assert champion_run(client, NAME) == run
+    ended = client.get_run(run)
+    (output,) = ended.outputs.model_outputs
+    assert (ended.info.status, ended.info.end_time, output.step) == ("KILLED", 5000, 700)
+    model = client.get_logged_model(output.model_id)
+    assert (model.experiment_id, model.source_run_id, model.metrics[0].value) == (experiment, run, 3.0)
+    assert mlflow.active_run() is None
+    assert not mlflow.is_tracking_uri_set()
 
     observations = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     command = [sys.executable, "-c", ELSEWHERE, uri, json.dumps(observations.tolist())]

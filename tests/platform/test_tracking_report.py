@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from sweep_fixture import params, write_trial
+from sweep_fixture import METHODS, params, write_trial
 
 from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import read_json, write_json
@@ -44,6 +44,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             description="Which is better?",
             command=f"spin-rl sweep {name}",
             settings={"seeds": [0]},
+            methods=METHODS,
         )
         trial = params(
             "spin", 0, asm=str(model / "step-000001000"), asm_steps=1000, dataset=str(data), dataset_digest="d" * 64
@@ -139,7 +140,7 @@ def test_a_long_description_keeps_its_answers_and_leaves_tables_out(tmp_path: Pa
 def test_a_store_that_cannot_be_had_is_one_sentence(tmp_path: Path) -> None:
     start_sweep(tmp_path, name="s")
     remember_tracking(tmp_path, "http://127.0.0.1:9", EXPERIMENT, {})  # the port of nobody
-    with pytest.raises(UserError, match="does not take values"):
+    with pytest.raises(UserError, match="is not available"):
         send_rest(tmp_path)
     Mirror(tmp_path, "http://127.0.0.1:9", EXPERIMENT)
 

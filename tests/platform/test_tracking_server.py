@@ -50,7 +50,7 @@ def test_a_server_that_is_killed_gets_every_value_later_in_order_and_once(tmp_pa
     try:
         for updates in range(1100, 4001, 100):
             file.append({"updates": updates, "timestamp": 1e9 + updates, "train/critic_loss": 1.0 * updates})
-            thread.ring("t0")
+            thread.signal("t0")
             if updates == 2000:
                 wait_until(lambda: "run_id" in note(folder))
                 os.killpg(server.pid, signal.SIGKILL)  # with values on the way

@@ -84,7 +84,7 @@ def test_values_whose_answer_was_lost_are_sent_again_and_stand_there_once(
     thread.start()
     for updates in range(1100, 2001, 100):  # nobody waits for the store here
         file.append({"updates": updates, "timestamp": 1e9 + updates, "train/critic_loss": 1.0 * updates})
-        thread.ring("t0")
+        thread.signal("t0")
     assert thread.finish(60.0)
     assert Late.held == 5
     client = MlflowClient(direct)

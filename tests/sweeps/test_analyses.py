@@ -12,6 +12,7 @@ from spin_rl.platform.reports.sections import Section, write_sections
 from spin_rl.platform.results.files import MetricsFile, SweepResults, read_sweep, start_sweep
 from spin_rl.sweeps import baselines, head_size, masking, pretraining_length
 from spin_rl.sweeps.analysis.outcomes import outcomes
+from tests.platform.sweep_fixture import METHODS
 
 UPDATES = range(0, 1001, 100)
 NOISE = {0: -10.0, 1: 0.0, 2: 10.0}
@@ -45,7 +46,7 @@ def trial(folder: Path, algorithm: str, seed: int, final: float, *, pretrain: fl
 @pytest.fixture
 def lengths(tmp_path: Path) -> Path:
     """Steps 100 give all that 400 give, but for a little; those of 0 nothing; the factored policy is slow."""
-    start_sweep(tmp_path, name="s")
+    start_sweep(tmp_path, name="s", methods=METHODS)
     for level in ("medium-expert", "expert"):
         for seed in NOISE:
             trial(tmp_path, "factored", seed, 300, level=level)
@@ -83,7 +84,7 @@ def test_more_pretraining_stops_paying_where_the_rest_is_noise(lengths: Path) ->
 
 
 def test_one_seed_has_no_noise_to_be_within(tmp_path: Path) -> None:
-    start_sweep(tmp_path, name="s")
+    start_sweep(tmp_path, name="s", methods=METHODS)
     for steps, final in ((0, 100), (100, 599), (400, 600)):
         trial(tmp_path, "spin", 1, final, asm_steps=steps)
     section = only(list(pretraining_length.analysis(read_sweep(tmp_path))))
@@ -119,7 +120,7 @@ def test_an_analysis_that_fails_costs_no_report(lengths: Path) -> None:
 
 
 def test_each_size_is_looked_at_while_the_others_stand_still(tmp_path: Path) -> None:
-    start_sweep(tmp_path, name="s")
+    start_sweep(tmp_path, name="s", methods=METHODS)
     usual = {"head_width": 128, "layers": 2, "width": 64}
     sizes = [usual, usual | {"layers": 1}, usual | {"layers": 3}, usual | {"head_width": 32}, usual | {"width": 32}]
     for seed in NOISE:
@@ -139,7 +140,7 @@ def test_each_size_is_looked_at_while_the_others_stand_still(tmp_path: Path) -> 
 
 
 def test_methods_are_set_side_by_side_and_summed_where_all_arrived(tmp_path: Path) -> None:
-    start_sweep(tmp_path, name="s")
+    start_sweep(tmp_path, name="s", methods=METHODS)
     for seed in NOISE:
         for task, final in (("cheetah-run", 300), ("finger-spin", 600)):
             trial(tmp_path, "factored", seed, final, task=task)
@@ -153,7 +154,7 @@ def test_methods_are_set_side_by_side_and_summed_where_all_arrived(tmp_path: Pat
 
 
 def test_masking_compares_what_is_equal_but_for_one_thing(tmp_path):
-    start_sweep(tmp_path, name="s")
+    start_sweep(tmp_path, name="s", methods=METHODS)
     for seed in NOISE:
         trial(tmp_path, "factored", seed, 300)
         for algorithm, better in (("spin", 0), ("spin-cached", 60)):

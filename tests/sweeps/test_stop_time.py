@@ -24,6 +24,7 @@ from spin_rl.sweeps.planning.search import with_search_options
 from spin_rl.sweeps.pretraining_length import SWEEP as GRID
 from spin_rl.sweeps.running.opening import open_sweep
 from spin_rl.sweeps.stop_time import SWEEP
+from tests.platform.sweep_fixture import METHODS
 
 
 def test_the_front_is_what_nothing_beats():
@@ -111,7 +112,7 @@ def test_a_password_is_not_kept_with_the_command(tmp_path, small_data, monkeypat
 
 def leave_files(folder):
     """A search over three stops and two rates with two seeds; the rate matters for the score alone, and less."""
-    start_sweep(folder, name="toy")
+    start_sweep(folder, name="toy", methods=METHODS)
     parameters = {"asm_steps": [0, 500, 1000], "lr": [0.1, 0.2, 0.4]}
     write_plan(folder, SweepPlan("toy", "", (), sweep="stop-time", search={"parameters": parameters}))
     number = 0
