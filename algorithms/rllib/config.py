@@ -34,7 +34,7 @@ from spin_rl.algorithms.training.agent import AgentSpec
 from spin_rl.envs import Task, get_task, tasks
 from spin_rl.errors import UserError, unknown_name
 from spin_rl.platform.datasets import DatasetMetadata, find_metadata
-from spin_rl.platform.datasets.store import Root
+from spin_rl.platform.datasets.store import DatasetRoot
 
 __all__ = [
     "FREE_SETTINGS",
@@ -315,7 +315,7 @@ class OfflineConfig(AlgorithmConfig):
     def feature_storage(self) -> FeatureStorage:
         """How spin-cached keeps its features."""
         path = self.input_ if isinstance(self.input_, str) else self.input_[0]
-        folder = Root(split_dataset_path(path)[0]).scratch / "features"
+        folder = DatasetRoot(split_dataset_path(path)[0]).scratch / "features"
         return FeatureStorage(self.feature_dtype or "float32", self.feature_memory_gib, folder)
 
     def agent_spec(self) -> AgentSpec:
