@@ -88,7 +88,7 @@ def test_names_are_whole_however_narrow_the_terminal_is():
         ("train-behaviour cheetah-run --algorithm sac --entropy 1", "--entropy 1 is no share between 0 and 1"),
         (
             "train-behaviour dog-trot --bins 10 --start-from nowhere",
-            "nowhere is no behaviour training",
+            "nowhere is not a behaviour training",
         ),
         ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
         ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
