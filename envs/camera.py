@@ -1,7 +1,7 @@
-"""Pictures of a MuJoCo simulation without a display: EGL on a GPU or in software, OSMesa in software.
+"""Rendering a MuJoCo simulation without a display: EGL on a GPU or in software, OSMesa in software.
 
-dm_control fixes its renderer when it is imported, for training to none; this one is chosen when the first picture is
-asked for.
+dm_control fixes its renderer on import (for training: none); the one used here is chosen when the first picture is
+requested.
 """
 
 import os
@@ -30,12 +30,12 @@ mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), 150)
 
 @cache
 def backend() -> str:
-    """The first of ``BACKENDS`` that can draw here; only MUJOCO_GL's, where it names one of them.
+    """The first of ``BACKENDS`` that works on this machine; if MUJOCO_GL names one of them, only that one is tried.
 
-    Each is tried in a process of its own: one that fails leaves its traces in the process, or takes it along.
+    Each is probed in a separate process, because a failing back end can leave its process unusable or crash it.
 
     Raises:
-        UserError: none can; says what to install.
+        UserError: none works; the message says what to install.
     """
     named = os.environ.get("MUJOCO_GL", "").lower()
     for name in [named] if named in BACKENDS else BACKENDS:
@@ -43,18 +43,23 @@ def backend() -> str:
         probe = [sys.executable, "-c", _PROBE.format(backend=name)]
         if subprocess.run(probe, env=environment, capture_output=True, check=False).returncode == 0:
             return name
-    tried = named if named in BACKENDS else " nor ".join(("neither EGL", "OSMesa"))
+    failed = f"{named} does not work here" if named in BACKENDS else "neither EGL nor OSMesa works here"
     raise UserError(
-        f"Pictures of a simulation need a renderer, and {tried} works here: install Mesa's with "
+        f"Rendering a simulation needs a renderer, and {failed}: install Mesa's with "
         "`apt-get install libegl1 libgl1-mesa-dri` or `apt-get install libosmesa6`."
     )
 
 
 class Camera:
-    """Draws what a simulation's first fixed camera sees, or a free camera where the model has none."""
+    """Renders a simulation from its model's first fixed camera, or from a free camera if the model has none."""
 
     def __init__(self, physics: Any, width: int = 480, height: int = 360) -> None:
-        """``physics`` is dm_control's."""
+        """
+        Args:
+            physics: dm_control's.
+            width: of a picture, in pixels.
+            height: of a picture, in pixels.
+        """
         name = backend()
         os.environ["PYOPENGL_PLATFORM"] = name
         self._context = import_module(f"mujoco.{name}").GLContext(width, height)
@@ -71,7 +76,7 @@ class Camera:
         self._pixels = np.empty((height, width, 3), np.uint8)
 
     def picture(self) -> NDArray[np.uint8]:
-        """The simulation as it is now, (height, width, 3) RGB."""
+        """The current state of the simulation, (height, width, 3) RGB."""
         self._context.make_current()
         option, every = mujoco.MjvOption(), mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, self._data, option, None, self._view, every, self._scene)
@@ -80,6 +85,6 @@ class Camera:
         return self._pixels[::-1].copy()  # OpenGL's rows start at the bottom
 
     def close(self) -> None:
-        """Free the drawing context."""
+        """Free the OpenGL context."""
         self._drawing.free()
         self._context.free()

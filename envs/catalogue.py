@@ -1,4 +1,4 @@
-"""The task catalogue: every problem by name, with its numbers of bins and its reference scores.
+"""The task catalogue: every problem by name and number of bins, with its reference scores.
 
 Reference returns are those of Beeson et al. 2024 (arXiv 2411.11088), the factorised DM Control benchmark.
 """
@@ -17,46 +17,46 @@ from spin_rl.envs.rollout import BatchPolicy
 from spin_rl.errors import UserError, unknown_name
 
 BINS = 3
-"""Number of bins used where none is named."""
+"""Default number of bins."""
 
 
 @dataclass(frozen=True)
 class ReferenceScores:
-    """Mean returns that anchor the normalised score. Where they are not known, the score is the return itself."""
+    """Mean returns that anchor the normalised score; if they are unknown, the score is the return itself."""
 
     random: float
     expert: float
     known: bool = True
 
     def normalize(self, episode_return: float) -> float:
-        """Normalised score 100 (R - random)/(expert - random)."""
+        """Normalised score 100 (R - random)/(expert - random) of the return R."""
         return 100.0 * (episode_return - self.random) / (self.expert - self.random)
 
 
 class ScriptedPolicy(BatchPolicy, Protocol):
-    """A policy that follows a plan, but for a share of uniformly drawn sub-actions."""
+    """A policy that follows a plan, except for a fraction of its sub-actions."""
 
     @property
     def epsilon(self) -> float:
-        """That share."""
+        """Fraction of sub-actions that are drawn uniformly instead."""
 
 
 UNKNOWN = ReferenceScores(0.0, 100.0, known=False)
-"""For a task whose random and expert returns nobody has measured."""
+"""For a task without measured random and expert returns."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A problem at one number of bins: what is needed to name it, build it and score it."""
+    """A problem with a given number of bins: how to name it, build it and score it."""
 
     name: str
     bins: int
     make: Callable[[], gymnasium.Env]
     reference: ReferenceScores
     scripted: Callable[[str, float], ScriptedPolicy] | None = None
-    """Behaviour policy for (level, epsilon), where a task needs no training for it."""
+    """Builds the behaviour policy for (level, epsilon), for tasks that need no trained one."""
     terminates: bool = True
-    """False: only the time ends an episode, and data that say otherwise are wrong."""
+    """False: episodes end at the time limit only, and data that say otherwise are wrong."""
 
     @property
     def key(self) -> str:
@@ -77,25 +77,25 @@ _ENTRY_POINTS = "spin_rl.tasks"
 def register(task: Task) -> None:
     """Add a task to the catalogue and to gymnasium's registry."""
     if (task.name, task.bins) in _TASKS:
-        raise UserError(f"The task {task.key} is registered already; give yours another name.")
+        raise UserError(f"The task {task.key} is already registered; choose another name for yours.")
     _TASKS[task.name, task.bins] = task
     gymnasium.register(id=task.gym_id, entry_point=task.make)  # type: ignore[arg-type]
 
 
 def register_family(shown: str, pattern: str, build: Callable[[re.Match[str]], Task]) -> None:
-    """Add tasks that are built when they are named: any name that ``pattern`` matches, listed as ``shown``."""
+    """Add tasks that are built on demand: any name that ``pattern`` matches, listed as ``shown``."""
     _FAMILIES[shown] = re.compile(pattern), build
 
 
 @cache
 def _load_entry_points() -> None:
-    """Register the tasks of installed packages, once; one that fails is passed over with a warning."""
+    """Register the tasks of installed packages, once; a package that fails is skipped with a warning."""
     for entry_point in entry_points(group=_ENTRY_POINTS):
         try:
             for task in entry_point.load()():
                 register(task)
         except Exception as error:
-            warnings.warn(f"The tasks of {entry_point.value} are left out: {error!r}", stacklevel=2)
+            warnings.warn(f"The tasks of {entry_point.value} are skipped: {error!r}", stacklevel=2)
 
 
 def tasks() -> Mapping[tuple[str, int], Task]:
@@ -105,7 +105,7 @@ def tasks() -> Mapping[tuple[str, int], Task]:
 
 
 def is_of_a_family(task: Task) -> bool:
-    """It was built when it was named, and is one of many."""
+    """Whether the task belongs to a family of tasks that are built on demand."""
     return any(pattern.fullmatch(task.name) for pattern, _ in _FAMILIES.values())
 
 
@@ -113,7 +113,7 @@ def get_task(name: str, bins: int = BINS) -> Task:
     """The task called ``name`` with ``bins`` choices per action dimension.
 
     Raises:
-        UserError: no such task or number of bins; the message lists what there is.
+        UserError: no such task or number of bins; the message lists the known ones.
     """
     _load_entry_points()
     names = {known for known, _ in _TASKS}
@@ -131,6 +131,6 @@ def get_task(name: str, bins: int = BINS) -> Task:
 
 
 def nvec_of(env: gymnasium.Env) -> tuple[int, ...]:
-    """Choices per sub-action of an environment with a ``MultiDiscrete`` action space."""
+    """Choices per sub-action (N,) of an environment with a ``MultiDiscrete`` action space."""
     space: Any = env.action_space
     return tuple(int(choices) for choices in space.nvec)

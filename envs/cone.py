@@ -1,7 +1,7 @@
 """CoNE, combinatorial navigation (Landers et al. 2024, arXiv 2410.21151): a grid of D dimensions and side G.
 
 Each dimension has two binary sub-actions, forward and back, which cancel each other. The start is the origin, the goal
-the far corner. Pits lie elsewhere; one way from start to goal is kept free of them.
+the opposite corner. Pits are placed at random, but never on one fixed path from start to goal.
 """
 
 import re
@@ -16,30 +16,31 @@ from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
 from spin_rl.envs import pictures
+from spin_rl.envs.behaviour.scripted import EpsilonScripted
 from spin_rl.envs.catalogue import UNKNOWN, ScriptedPolicy, Task, register_family
 from spin_rl.errors import UserError
 
 STEPS = 100
-"""Of an episode at least: a large grid has four times as many as its shortest way."""
+"""Minimum time limit of an episode; large grids have four times the length of their shortest path."""
 
 _MEDIUM_EPSILON = 0.5
 
 
 class Grid:
-    """The pits of a problem, a function of its sizes, and the way around them."""
+    """The pits of a problem, a function of its sizes, and a path that avoids them."""
 
     def __init__(self, dimensions: int, side: int, pits: int) -> None:
         if dimensions < 1 or side < 2 or pits < 0:
-            raise UserError("A CoNE needs at least one dimension, side 2 and no negative number of pits.")
+            raise UserError("CoNE needs at least 1 dimension, a side of at least 2 and 0 or more pits.")
         self.dimensions, self.side, self._pit_count = dimensions, side, pits
         self.goal = np.full(dimensions, side - 1)
         self.steps = max(STEPS, 4 * (side - 1))
-        if pits > side**dimensions - len(self.way):
-            raise UserError(f"A CoNE of {dimensions} dimensions and side {side} has no room for {pits} pits.")
+        if pits > side**dimensions - len(self.safe_path):
+            raise UserError(f"CoNE with {dimensions} dimensions and side {side} has no room for {pits} pits.")
 
     @cached_property
-    def way(self) -> list[NDArray[np.int64]]:
-        """States from start to goal, each step forward in some of the dimensions that are left."""
+    def safe_path(self) -> list[NDArray[np.int64]]:
+        """States (D,) from start to goal without a pit; each step goes forward in some of the remaining dimensions."""
         generator = np.random.default_rng((self.dimensions, self.side, 0))
         states = [np.zeros(self.dimensions, np.int64)]
         while (states[-1] < self.goal).any():
@@ -51,9 +52,9 @@ class Grid:
 
     @cached_property
     def pits(self) -> frozenset[bytes]:
-        """The pits' states, as the bytes of their int64 coordinates."""
+        """States of the pits, each as the bytes of its int64 coordinates."""
         generator = np.random.default_rng((self.dimensions, self.side, self._pit_count, 1))
-        free = {state.tobytes() for state in self.way}
+        free = {state.tobytes() for state in self.safe_path}
         found: set[bytes] = set()
         while len(found) < self._pit_count:
             state = generator.integers(self.side, size=self.dimensions).tobytes()
@@ -63,14 +64,14 @@ class Grid:
 
 
 shared_grid = lru_cache(maxsize=8)(Grid)
-"""Environments of one problem share its pits."""
+"""A ``Grid`` that all environments of one problem share."""
 
 
 class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
     """Observation: coordinates (D,), float32. Action: int (2 D,): forward, back, forward, back, ...
 
-    A step pays minus the Euclidean distance to the goal, 10 at the goal, and -10 times the start's distance in a pit;
-    both of these terminate. Truncated after ``Grid.steps`` steps.
+    The reward is minus the Euclidean distance to the goal; 10 at the goal and, in a pit, -10 times the distance from
+    start to goal, both of which terminate the episode. Truncated after ``Grid.steps`` steps.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
@@ -106,7 +107,7 @@ class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
         return self._state.astype(np.int64).tobytes() in self._grid.pits
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
-        """A column for each dimension, filled up to its coordinate; the goal is the top row. (360, 360, 3) RGB."""
+        """One bar per dimension, filled up to its coordinate; the goal is the top row. (360, 360, 3) RGB."""
         picture = pictures.Picture()
         colour = pictures.DANGER if self._fell else pictures.BODY
         side, dimensions = self._grid.side, self._grid.dimensions
@@ -119,12 +120,12 @@ class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
 
 
 class Plan:
-    """The first way to the goal that a search finds, trying large steps forward before small ones."""
+    """Follows the first path to the goal that a depth-first search finds; it tries large forward steps first."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
-        self._onward = {one.tobytes(): other for one, other in pairwise(grid.way)}
-        self._known: dict[bytes, NDArray[np.int64]] = {}  # the state to go to next
+        self._safe_successor = {state.tobytes(): following for state, following in pairwise(grid.safe_path)}
+        self._known: dict[bytes, NDArray[np.int64]] = {}  # state -> the state to go to next
 
     def __call__(self, observation: NDArray[np.float32]) -> NDArray[np.int64]:
         """Joint actions (B, 2 D) for coordinates (B, D)."""
@@ -138,7 +139,7 @@ class Plan:
         return self._known[state.tobytes()]
 
     def _search(self, start: NDArray[np.int64]) -> None:
-        """Depth first, no state twice. Without a way among so many states, back towards the start, which has one."""
+        """Depth first, each state once. If it finds nothing, step back towards the start, where the safe path is."""
         path, seen = [(start, self._steps(start))], {start.tobytes()}
         while path and len(seen) < max(_SEARCHED, 20 * self._grid.side):
             state, steps = path[-1]
@@ -157,31 +158,29 @@ class Plan:
         self._known.setdefault(start.tobytes(), start - np.minimum(start, 1))
 
     def _steps(self, state: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """States to go to next: forward in all dimensions, in all but one, on the free way, in one only."""
+        """Candidate successors: forward in all dimensions, in all but one, along the safe path, in one only."""
         left = state < self._grid.goal
         single = np.eye(len(state), dtype=bool)[left]
         moves = [left, *(left & ~single)]
         states = [state + move for move in moves]
-        states += [self._onward[state.tobytes()]] if state.tobytes() in self._onward else []
+        states += [self._safe_successor[state.tobytes()]] if state.tobytes() in self._safe_successor else []
         states += [state + move for move in single]
         return (each for each in states if (each != state).any() and each.tobytes() not in self._grid.pits)
 
 
 _SEARCHED = 5000
-"""States, at least."""
+"""Minimum limit on the states that one search visits."""
 
 
 def scripted(dimensions: int, side: int, pits: int, level: str, epsilon: float) -> ScriptedPolicy:
-    """The plan; medium draws half of its sub-actions."""
-    from spin_rl.envs.behaviour.scripted import EpsilonScripted
-
+    """The plan; at level medium, half of the sub-actions are drawn uniformly."""
     used = max(epsilon, _MEDIUM_EPSILON if level == "medium" else 0.0)
     return EpsilonScripted(Plan(shared_grid(dimensions, side, pits)), [2] * (2 * dimensions), used)
 
 
 def _build(match: re.Match[str]) -> Task:
     dimensions, side, pits = (int(number or 0) for number in match.groups())
-    shared_grid(dimensions, side, pits)  # judges the sizes
+    shared_grid(dimensions, side, pits)  # validates the sizes
     sizes = (dimensions, side, pits)
     return Task(
         name=match[0], bins=2, make=partial(CoNE, *sizes), reference=UNKNOWN, scripted=partial(scripted, *sizes)

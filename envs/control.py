@@ -1,14 +1,14 @@
 """DM Control tasks with every action dimension discretised to equally spaced values.
 
-Task list and reference returns: SPIN-RL's catalogue follows Beeson et al. 2024 (arXiv 2411.11088), table of tasks.
+The tasks and their reference returns are those of Beeson et al. 2024 (arXiv 2411.11088), table of tasks.
 """
 
 import logging
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-# Nothing here renders while it trains, and without a display the default back end fails on import.
+# Training renders nothing, and without a display the default back end fails on import.
 os.environ.setdefault("MUJOCO_GL", "disable")
 
 import gymnasium
@@ -17,12 +17,10 @@ from dm_control import suite
 from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
+from spin_rl.envs.camera import Camera
 from spin_rl.envs.catalogue import ReferenceScores, Task, register
 
-if TYPE_CHECKING:
-    from spin_rl.envs.camera import Camera
-
-# MuJoCo calls some attributes of dm_control's own models deprecated, each time that one is built.
+# MuJoCo warns of deprecated attributes in dm_control's own models every time one is built.
 logging.getLogger("absl").setLevel(logging.ERROR)
 
 # domain, task -> {bins: (random return, expert return)}
@@ -47,7 +45,7 @@ _REFERENCE: dict[tuple[str, str], dict[int, tuple[float, float]]] = {
 
 
 class DiscretizedControl(gymnasium.Env[NDArray[np.float32], Any]):
-    """A DM Control task whose joint action picks one of ``bins`` values in each action dimension.
+    """A DM Control task with joint actions that pick one of ``bins`` values in each action dimension.
 
     Observation: the task's arrays flattened and concatenated in dm_control's order, float32 (S,).
     Action: int (N,), each in [0, bins). An episode is truncated after the task's 1000 steps and never terminates.
@@ -58,7 +56,7 @@ class DiscretizedControl(gymnasium.Env[NDArray[np.float32], Any]):
     def __init__(self, domain: str, task: str, bins: int) -> None:
         self._env = suite.load(domain, task, task_kwargs={"random": np.random.RandomState(0)})
         spec = self._env.action_spec()
-        # (N, bins): row i holds the values that sub-action i chooses from
+        # (N, bins): row i holds the values of sub-action i's choices
         self._values = np.linspace(spec.minimum, spec.maximum, bins, axis=1)
         self._rows = np.arange(len(self._values))
         self.action_space = MultiDiscrete([bins] * len(self._values))
@@ -71,7 +69,7 @@ class DiscretizedControl(gymnasium.Env[NDArray[np.float32], Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
         super().reset(seed=seed)
-        # The episode is a pure function of gymnasium's generator: dm_control draws its start from this one only.
+        # dm_control draws the initial state from this generator alone, so gymnasium's seed determines the episode.
         self._env.task._random = np.random.RandomState(int(self.np_random.integers(2**32)))
         return self._flatten(self._env.reset().observation), {}
 
@@ -82,14 +80,12 @@ class DiscretizedControl(gymnasium.Env[NDArray[np.float32], Any]):
         return self._flatten(time_step.observation), float(time_step.reward), terminated, truncated, {}
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
-        """The simulation as it is now, (360, 480, 3) RGB.
+        """The current state of the simulation, (360, 480, 3) RGB.
 
         Raises:
             UserError: this machine has no renderer.
         """
         if self._camera is None:
-            from spin_rl.envs.camera import Camera
-
             self._camera = Camera(self._env.physics)
         return self._camera.picture()
 

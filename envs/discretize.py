@@ -1,4 +1,4 @@
-"""A continuous environment of the user's becomes one with a MultiDiscrete action space."""
+"""Turn a continuous environment into one with a MultiDiscrete action space."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from spin_rl.errors import UserError
 
 
 class Discretized(gymnasium.ActionWrapper[Any, Any, NDArray[Any]]):
-    """Each action dimension takes one of equally spaced values, from its minimum to its maximum inclusive."""
+    """Each action dimension takes one of several equally spaced values, its minimum and maximum included."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], bins: int | Sequence[int]) -> None:
         super().__init__(env)
         space = env.action_space
         if not isinstance(space, Box) or not space.is_bounded() or len(space.shape) != 1:
-            raise UserError(f"Only a bounded Box of one dimension can be discretised, not the action space {space}.")
+            raise UserError(f"Only a bounded one-dimensional Box can be discretised, not the action space {space}.")
         nvec = [bins] * space.shape[0] if isinstance(bins, int) else list(bins)
         if len(nvec) != space.shape[0] or min(nvec) < 2:
             raise UserError(f"The action has {space.shape[0]} dimensions; give each at least 2 bins, not {nvec}.")
@@ -31,9 +31,13 @@ class Discretized(gymnasium.ActionWrapper[Any, Any, NDArray[Any]]):
 
 
 def discretize(env: gymnasium.Env[Any, Any], bins: int | Sequence[int]) -> gymnasium.Env[Any, Any]:
-    """Wrap a continuous environment: ``bins`` equally spaced values in each action dimension, or one number for each.
+    """Wrap a continuous environment so that each action dimension has ``bins`` equally spaced values.
+
+    Args:
+        env: with a bounded one-dimensional Box as its action space.
+        bins: at least 2; one number for all dimensions, or one for each.
 
     Raises:
-        UserError: its action space is no bounded Box of one dimension, or the bins do not fit it.
+        UserError: the action space is another one, or the bins do not fit it.
     """
     return Discretized(env, bins)

@@ -1,7 +1,7 @@
 """Maze: a point pushed by n binary actuators around two walls (SPEC.md, section 5).
 
 1 +--------------------+
-  |         |          |      S start, G goal. The way leads below the long wall, up along
+  |         |          |      S start, G goal. The path leads below the long wall, up along
   |    .----+ . . .    |      the tall one, over its top and down again.
   |    G    |     .    |
   |---------+     .    |
@@ -18,6 +18,7 @@ from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
 from spin_rl.envs import pictures
+from spin_rl.envs.behaviour.scripted import EpsilonScripted
 from spin_rl.envs.catalogue import ReferenceScores, ScriptedPolicy, Task, register
 
 START = (0.25, 0.1)
@@ -28,7 +29,7 @@ SUB_STEPS = 4
 LENGTH = 0.045
 SLIP = 0.1
 
-# Measured: 1000 episodes of seed 0 of the uniformly random and of the scripted policy.
+# Measured: 1000 episodes with seed 0, of the uniformly random and of the scripted policy.
 _REFERENCE: dict[int, tuple[float, float]] = {
     3: (-1.40, 99.28),
     4: (-6.18, 99.18),
@@ -51,7 +52,7 @@ _MEDIUM_EPSILON = 0.88
 def pushes(actuators: int) -> NDArray[np.float64]:
     """Motion of each actuator (n, 2), scaled so that the longest joint motion has norm 1.
 
-    The longest sum of a subset of n unit vectors at equal angles is that of half of them: 1/sin(pi/n) for even n,
+    The longest sum of a subset of n unit vectors at equal angles is the sum of half of them: 1/sin(pi/n) for even n,
     1/(2 sin(pi/2n)) for odd n.
     """
     angles = 2 * np.pi * np.arange(actuators) / actuators
@@ -101,7 +102,7 @@ class Maze(gymnasium.Env[NDArray[np.float32], Any]):
         return self._position.astype(np.float32), 100.0 * reached - 0.05, reached, truncated, {}
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
-        """Walls, goal, the point and where it was, (360, 360, 3) RGB."""
+        """Walls, goal, the point and its trail, (360, 360, 3) RGB."""
         picture = pictures.Picture()
         picture.box(GOAL, pictures.GOAL)
         for wall in WALLS:
@@ -121,13 +122,13 @@ def _blocked(position: NDArray[np.float64]) -> bool:
 
 
 class Plan:
-    """Goes from way point to way point; pushes with an arc of neighbouring actuators, of which there are n^2."""
+    """Moves from waypoint to waypoint, pushing with an arc of neighbouring actuators; there are n^2 such arcs."""
 
     def __init__(self, actuators: int) -> None:
         start, length = np.divmod(np.arange(actuators**2), actuators)
         offset = (np.arange(actuators) - start[:, None]) % actuators  # (n^2, n)
         self._arcs = (offset < length[:, None]).astype(np.int64)
-        self._ways = LENGTH * self._arcs @ pushes(actuators)  # (n^2, 2) motion in a sub-step
+        self._motions = LENGTH * self._arcs @ pushes(actuators)  # (n^2, 2) in one sub-step
 
     def __call__(self, observation: NDArray[np.float32]) -> NDArray[np.int64]:
         """Joint actions (B, n) for positions (B, 2)."""
@@ -135,16 +136,14 @@ class Plan:
         below, right_of, above = (x < 0.6) & (y < 0.30), (x > 0.55) & (y < 0.84), (x > 0.46) & (y >= 0.80)
         regions = [below[:, None], right_of[:, None], above[:, None]]
         target = np.select(regions, [(0.66, 0.16), (0.62, 0.9), (0.40, 0.86)], (0.275, 0.475))
-        # (B, n^2, sub-steps, 2): where each arc leads, if nothing slips
-        reached = observation[:, None, None] + self._ways[:, None] * np.arange(1, SUB_STEPS + 1)[:, None]
+        # (B, n^2, sub-steps, 2): where each arc leads, unless it slips
+        reached = observation[:, None, None] + self._motions[:, None] * np.arange(1, SUB_STEPS + 1)[:, None]
         distance = np.linalg.norm(reached - target[:, None, None], axis=-1).min(-1)
         return self._arcs[distance.argmin(1)]
 
 
 def scripted(actuators: int, level: str, epsilon: float) -> ScriptedPolicy:
-    """The plan; medium draws more sub-actions than it follows."""
-    from spin_rl.envs.behaviour.scripted import EpsilonScripted
-
+    """The plan; at level medium, most sub-actions are drawn uniformly."""
     used = max(epsilon, _MEDIUM_EPSILON if level == "medium" else 0.0)
     return EpsilonScripted(Plan(actuators), [2] * actuators, used)
 

@@ -1,4 +1,4 @@
-"""Plain pictures of flat worlds: boxes and dots on paper, RGB."""
+"""Simple RGB pictures of two-dimensional worlds: boxes and dots on white."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ class Picture:
         self.pixels = np.full((size, size, 3), PAPER, np.uint8)
 
     def box(self, box: Box, colour: Colour) -> None:
-        """Fill a box; at least a pixel of it."""
+        """Fill a box, at least one pixel."""
         (left, low), (right, high) = box
         columns, rows = self._pixels(left, right), self._pixels(1 - high, 1 - low)
         self.pixels[rows, columns] = colour

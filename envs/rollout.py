@@ -1,4 +1,4 @@
-"""Batched episodes: one policy call serves many environments, and every episode has random numbers of its own."""
+"""Batched episodes: one policy call serves many environments, and every episode has its own random numbers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class BatchPolicy(Protocol):
 
     @property
     def draws(self) -> int:
-        """Uniform random numbers it needs for one decision; 0 for a deterministic policy."""
+        """Number of uniform random numbers that one decision takes; 0 for a deterministic policy."""
 
     def act(self, observation: NDArray[np.float32], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
         """Joint actions (B, N) for observations (B, S), given uniforms (B, draws) in [0, 1)."""
@@ -30,7 +30,7 @@ class Episode:
     observations: NDArray[np.float32]  # (T + 1, S)
     actions: NDArray[np.int16]  # (T, N)
     rewards: NDArray[np.float32]  # (T,)
-    terminated: bool  # True: the problem ended; False: only the time did
+    terminated: bool  # True: a terminal state was reached; False: the time limit
 
     def __len__(self) -> int:
         return len(self.rewards)
@@ -43,7 +43,7 @@ class Episode:
 
 @dataclass(frozen=True)
 class Episodes:
-    """What a rollout gives: returns and lengths (episodes,), and the episodes themselves where asked for."""
+    """Result of a rollout: returns and lengths (episodes,), and the episodes themselves if they were recorded."""
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
@@ -51,11 +51,11 @@ class Episodes:
 
 
 _BLOCK = 64
-"""Steps whose random numbers are drawn together, which is far cheaper than one call a step."""
+"""Number of steps to draw random numbers for at once, which is far cheaper than one call per step."""
 
 
 class _Uniforms:
-    """The uniform draws of a batch of episodes, each from a generator of its own."""
+    """Uniform random numbers for a batch of episodes, each from its own generator."""
 
     def __init__(self, generators: Sequence[np.random.Generator], draws: int) -> None:
         self._generators = generators
@@ -84,12 +84,13 @@ def rollout(
 ) -> Episodes:
     """Run whole episodes in batches and return every one of them.
 
-    Episode ``k`` is a function of (policy, ``seed``, ``first_episode + k``): its start and draws come from a generator
-    seeded with these. All episodes that are started are finished and counted, so short ones are not favoured.
+    Episode ``k`` is a function of (policy, ``seed``, ``first_episode + k``): its initial state and its draws come from
+    a generator seeded with these. Every episode that starts is finished and counted, so short ones are not favoured.
 
     Args:
         make_env: builds one environment; ``min(batch, episodes)`` are built.
         episodes: how many episodes to run.
+        policy: acts in all of them.
         seed: non-negative; the same seed gives the same episodes.
         first_episode: number of the first one, so that a collection can be split into parts.
         batch: environments stepped side by side.
@@ -130,9 +131,9 @@ def _run_batch(
     terminated = [False] * len(envs)
     active = list(range(len(envs)))
     while active:
-        # Finished episodes stay in the batch: its size, and with it every rounding in the policy, stays what it was.
+        # Finished episodes stay in the batch: its size decides how the policy's results are rounded.
         action = policy.act(observation, uniforms.next())
-        still = []
+        unfinished = []
         for index in active:
             next_observation, reward, ended, truncated, _ = envs[index].step(action[index])
             observation[index] = next_observation
@@ -143,10 +144,10 @@ def _run_batch(
             if ended or truncated:
                 terminated[index] = ended
             else:
-                still.append(index)
+                unfinished.append(index)
         if on_step:
             on_step(len(active))
-        active = still
+        active = unfinished
     return [
         Episode(
             observations=np.stack(observations[index]) if record else np.empty((0, 0), np.float32),

@@ -16,7 +16,7 @@ from spin_rl.algorithms.training.agent import AgentSpec
 from spin_rl.envs import Task, tasks
 from spin_rl.errors import UserError, unknown_name
 from spin_rl.platform.datasets import DatasetMetadata, find_metadata
-from spin_rl.platform.datasets.store import Root
+from spin_rl.platform.datasets.store import DatasetRoot
 
 
 class SetBy(Enum):
@@ -198,7 +198,7 @@ class TrainingSettings:
 
     def feature_storage(self) -> FeatureStorage:
         """How spin-cached keeps its features."""
-        folder = Root(self.dataset_root).scratch / "features"
+        folder = DatasetRoot(self.dataset_root).scratch / "features"
         return FeatureStorage(self.feature_dtype or "float32", self.feature_memory_gib, folder)
 
     def agent_spec(self) -> AgentSpec:

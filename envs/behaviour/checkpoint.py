@@ -1,8 +1,8 @@
-"""The checkpoint of a behaviour training: what is new is written beside the old, and one small file says what counts.
+"""The checkpoint of a behaviour training: new files are written beside the old, and one small file says which count.
 
-checkpoint/progress.json             the round that the checkpoint is of, written last
-checkpoint/state-<round>.safetensors networks and optimiser
-checkpoint/replay/<round>.npz        each round held in the replay memory, written once
+checkpoint/progress.json             round of the checkpoint, written last
+checkpoint/state-<round>.safetensors networks and optimisers
+checkpoint/replay/<round>.npz        each round in the replay memory, written once
 """
 
 import json
@@ -22,16 +22,16 @@ from spin_rl.errors import UserError
 
 @contextmanager
 def sole_training(folder: Path) -> Iterator[None]:
-    """Nobody else trains in ``folder`` meanwhile; the lock ends with the process, however that ends.
+    """Keep other processes from training in ``folder``; the lock is released when this process ends, even if killed.
 
     Raises:
-        UserError: somebody does.
+        UserError: another process is training there.
     """
     try:
         lock = FileLock(folder / "training.lock").acquire(timeout=0)
     except Timeout:
         raise UserError(
-            f"Another process trains in {folder}; wait for its end, or train beside it with another --seed."
+            f"Another process is training in {folder}; wait until it ends, or use another --seed."
         ) from None
     with lock:
         yield
@@ -42,24 +42,24 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "checkpoint"
-        self._kept = 0  # rounds whose data lies there for good
+        self._kept = 0  # rounds with replay files that belong to a complete checkpoint
 
     def round(self) -> int:
-        """The round that the checkpoint is of; 0 where there is none."""
+        """Round of the checkpoint; 0 if there is none."""
         path = self._folder / "progress.json"
         return int(json.loads(path.read_text())["round"]) if path.exists() else 0
 
     def state(self) -> Path:
-        """The file of networks and optimiser of the checkpoint; it is not there where there is none."""
+        """Path of the checkpoint's networks and optimisers; the file is missing if there is no checkpoint."""
         return self._state(self.round())
 
     def write(self, round_: int, seconds: float, tensors: dict[str, Tensor], replay: RoundReplay) -> None:
-        """Make this the state to go on from; a kill at any time leaves this one or the last one."""
+        """Write the checkpoint of a round. A kill at any time leaves this one or the previous one valid."""
         (self._folder / "replay").mkdir(parents=True, exist_ok=True)
-        held = replay.held()
-        for number, arrays in held.items():
+        stored = replay.stored_rounds()
+        for number, arrays in stored.items():
             path = self._folder / "replay" / f"{number:06d}.npz"
-            if number >= self._kept:  # what lies there under such a number is of a sitting that was killed
+            if number >= self._kept:  # an existing file of such a round was written by a process that was killed
                 np.savez(_unfinished(path), **arrays)  # type: ignore[arg-type]
                 _finish(path)
         state, progress = self._state(round_), self._folder / "progress.json"
@@ -72,11 +72,11 @@ class Checkpoints:
             if path != state:
                 path.unlink()
         for path in (self._folder / "replay").glob("[0-9]*.npz"):
-            if int(path.stem) < min(held):
+            if int(path.stem) < min(stored):
                 path.unlink()
 
     def read(self, replay: RoundReplay) -> tuple[int, float, dict[str, Tensor]] | None:
-        """Round, seconds and tensors, with the memory filled; None where there is no checkpoint."""
+        """Restore the replay memory and return round, seconds and tensors; None if there is no checkpoint."""
         round_ = self.round()
         if not round_:
             return None
@@ -84,7 +84,7 @@ class Checkpoints:
         tensors = load_file(self._state(round_))
         for number in range(max(0, round_ - replay.capacity), round_):
             with np.load(self._folder / "replay" / f"{number:06d}.npz", allow_pickle=False) as arrays:
-                replay.put(number, dict(arrays))
+                replay.restore_round(number, dict(arrays))
         self._kept = round_
         return round_, float(progress["seconds"]), tensors
 
@@ -97,7 +97,7 @@ def _unfinished(path: Path) -> Path:
 
 
 def _finish(path: Path) -> None:
-    """Give a file that is written its name, once it is on the disk."""
+    """Rename a written file to its final name, once it is on the disk."""
     with _unfinished(path).open("rb") as file:
         os.fsync(file.fileno())
     _unfinished(path).replace(path)

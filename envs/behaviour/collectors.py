@@ -1,7 +1,7 @@
-"""Stepping a behaviour training's environments: fixed groups, so that the bits do not depend on who steps which.
+"""Stepping the environments of a behaviour training in fixed groups, so that the bits do not depend on the processes.
 
-A group acts by its own copy of the network and draws from a generator of its own for every round. What it collects is a
-function of (seed, round, number of the group, weights it was given): any number of processes may share the groups.
+A group has its own copy of the network and a new random generator for every round. What it collects is a function of
+(seed, round, group number, weights), so the groups can be spread over any number of processes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spin_rl.envs.behaviour.network import Architecture, DecoupledQ, Drawn, EpsilonGreedy
+from spin_rl.envs.behaviour.network import Architecture, DecoupledQ, EpsilonGreedy, SoftmaxPolicy
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.rollout import rollout
 from spin_rl.errors import UserError
 
 EVALUATED = 2
-"""Episodes of an evaluation that are played side by side; part of what the bits depend on."""
+"""Evaluation episodes that are played side by side; the bits of an evaluation depend on it."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -37,30 +37,31 @@ class Collection:
 
     seed: int
     envs: int
-    group: int  # environments that decide together
+    group: int  # environments that share a forward pass
     architecture: Architecture
-    drawn: bool = False  # choices are drawn by the network's outputs; else the greatest is chosen, but for epsilon
+    sampled: bool = False  # choices are sampled from the softmax of the outputs; otherwise epsilon-greedy
 
     @property
     def groups(self) -> int:
-        """Into how many groups the environments go.
+        """Number of groups.
 
         Raises:
-            UserError: they fill no groups.
+            UserError: the environments cannot be divided into groups of this size.
         """
         if self.envs < 1 or self.envs % self.group:
             raise UserError(
-                f"A training steps its environments in groups of {self.group}: --envs {self.envs} is no multiple of it."
+                f"A training steps its environments in groups of {self.group}: --envs {self.envs} is not a multiple of "
+                "that."
             )
         return self.envs // self.group
 
-    def policy(self, network: DecoupledQ, epsilon: float) -> Drawn | EpsilonGreedy:
-        """What acts in the environments."""
-        return Drawn(network) if self.drawn else EpsilonGreedy(network, epsilon)
+    def policy(self, network: DecoupledQ, epsilon: float) -> SoftmaxPolicy | EpsilonGreedy:
+        """The policy that collects with this network."""
+        return SoftmaxPolicy(network) if self.sampled else EpsilonGreedy(network, epsilon)
 
 
 class Group:
-    """Environments of a task that are stepped side by side, and the policy that acts in them."""
+    """Environments of a task that are stepped side by side, and the network that acts in them."""
 
     def __init__(self, task: Task, number: int, collection: Collection) -> None:
         self._task, self._number, self._collection = task, number, collection
@@ -69,7 +70,7 @@ class Group:
         self._network = collection.architecture.network(int(space.shape[0]), nvec_of(self._envs[0]))
 
     def begin(self, round_: int) -> NDArray[np.float32]:
-        """Reset for a round; the observations (E, S)."""
+        """Reset the environments for a round; returns their observations (E, S)."""
         self._generator = np.random.default_rng((self._collection.seed, round_, 1 + self._number))
         seeds = self._generator.integers(2**31, size=len(self._envs))
         first = [env.reset(seed=int(seed))[0] for env, seed in zip(self._envs, seeds, strict=True)]
@@ -77,7 +78,7 @@ class Group:
         return self._observation
 
     def advance(self, weights: Weights, epsilons: Sequence[float]) -> Segment:
-        """A step for each of ``epsilons``, by the policy of these weights.
+        """Make one step per entry of ``epsilons`` with the policy of these weights.
 
         Raises:
             UserError: an episode terminates.
@@ -95,7 +96,7 @@ class Group:
         return Segment(*(np.stack(column) for column in zip(*steps, strict=True)))
 
     def evaluate(self, weights: Weights, seed: int, first_episode: int, episodes: int) -> NDArray[np.float64]:
-        """Returns of greedy episodes from ``first_episode`` on; other environments than those of the training."""
+        """Returns (episodes,) of greedy episodes from ``first_episode`` on, in separate environments."""
         set_weights(self._network, weights)
         policy = EpsilonGreedy(self._network)
         played = rollout(
@@ -105,16 +106,16 @@ class Group:
 
 
 class Collector(Protocol):
-    """Steps all groups, wherever they live. Results are asked for by calling what a method returns."""
+    """Steps all groups, in whatever processes. Every method returns a function that waits for its result."""
 
     def begin(self, round_: int) -> Callable[[], NDArray[np.float32]]:
-        """Reset every group; then the observations (E, S)."""
+        """Reset every group; the result is the observations (E, S)."""
 
     def advance(self, weights: Weights, epsilons: Sequence[float]) -> Callable[[], Segment]:
-        """Step every environment once for each of ``epsilons``; then what came of it."""
+        """Step every environment once per entry of ``epsilons``; the result is the segment of all environments."""
 
     def evaluate(self, weights: Weights, seed: int, episodes: int) -> Callable[[], NDArray[np.float64]]:
-        """Play greedy episodes; then their returns (episodes,)."""
+        """Play greedy episodes; the result is their returns (episodes,)."""
 
 
 class InProcessCollector:
@@ -137,25 +138,25 @@ class InProcessCollector:
 
 
 def join_segments(parts: Sequence[Segment]) -> Segment:
-    """One segment of all groups' environments, in the groups' order."""
+    """Concatenate the groups' segments along the environments, in the order of the groups."""
     return Segment(*(np.concatenate(column, axis=1) for column in zip(*parts, strict=True)))
 
 
 def weights_of(network: DecoupledQ) -> Weights:
-    """A copy of a network's parameters, to be sent around."""
+    """A copy of a network's state as NumPy arrays, to send to other processes."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
 
 
 def set_weights(network: DecoupledQ, weights: Weights) -> None:
-    """Give a network the parameters that ``weights_of`` copied."""
+    """Load what ``weights_of`` copied into a network."""
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
             tensor.copy_(torch.tensor(weights[name]))
 
 
 def refuse_termination(task: Task, results: Sequence[tuple[Any, ...]]) -> None:
-    """Raises UserError where a step terminated its episode: the replay memory holds episodes of one length."""
+    """Raises UserError if a step terminated its episode: the replay memory holds episodes of one length."""
     if any(terminated for _, _, terminated, _, _ in results):
         raise UserError(
-            f"{task.key} terminates episodes; behaviour policies are trained on tasks of a fixed length only."
+            f"{task.key} terminates episodes; behaviour policies can only be trained on tasks of fixed length."
         )

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.torch import load, load_file, save
 
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
-from spin_rl.envs.behaviour.settings import ALGORITHMS, config_of
+from spin_rl.envs.behaviour.settings import ALGORITHMS, settings_from
 from spin_rl.envs.catalogue import Task, nvec_of
 from spin_rl.envs.rollout import rollout
 from spin_rl.errors import UserError
@@ -57,7 +57,7 @@ class PolicyCard:
     @property
     def algorithm(self) -> str:
         """What it was trained with, in writing."""
-        return ALGORITHMS[config_of(self.settings).algorithm]
+        return ALGORITHMS[settings_from(self.settings).algorithm]
 
     @property
     def length(self) -> str:
@@ -217,7 +217,7 @@ def _network(task: Task, settings: dict[str, Any]) -> DecoupledQ:
     env = task.make()
     try:
         space: Any = env.observation_space
-        return config_of(settings).architecture.network(int(np.prod(space.shape)), nvec_of(env))
+        return settings_from(settings).architecture.network(int(np.prod(space.shape)), nvec_of(env))
     finally:
         env.close()
 

@@ -1,4 +1,4 @@
-"""The decoupled Q-network of DecQN (arXiv 2210.12566) and the policies that act by it."""
+"""The decoupled Q-network of DecQN (arXiv 2210.12566) and the policies that act on its outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,28 +10,28 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 _SMALLEST_SCALE = 1e-2
-"""What hardly moves is not blown up to the size of what does."""
+"""Keeps components that hardly vary from being amplified."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Of what acts in a behaviour training."""
+    """Architecture of the acting network of a behaviour training."""
 
     width: int
-    symlog: bool  # of the observations
+    symlog: bool  # apply symlog to observations
 
     def network(self, observation_size: int, nvec: Sequence[int]) -> "DecoupledQ":
-        """One with random weights."""
+        """A network with random weights."""
         return DecoupledQ(observation_size, nvec, self.width, self.symlog)
 
 
 class DecoupledQ(nn.Module):
-    """Utilities of every choice of every sub-action from a state; Q(s, a) is their mean over sub-actions.
+    """Utilities of every choice of every sub-action in a state; Q(s, a) is the mean of the chosen utilities.
 
-    Observations (B, S) to utilities (B, N, C), -inf at choices that do not exist. An observation is centred and scaled
-    first: by nothing until ``track`` was called. With ``symlog``, sign(x) log(1 + |x|) is what is centred and scaled
-    (Hafner et al. 2023, arXiv 2301.04104): a force that is mostly none and at times hundreds would else be either next
-    to nothing or all that a layer sees.
+    Maps observations (B, S) to utilities (B, N, C), -inf for choices that do not exist. Observations are first centred
+    and scaled, which has no effect until ``track`` is called. With ``symlog``, it is sign(x) log(1 + |x|) that is
+    centred and scaled (Hafner et al. 2023, arXiv 2301.04104): otherwise a force that is usually zero and sometimes
+    hundreds would either vanish or dominate a layer's input.
     """
 
     missing: Tensor
@@ -61,14 +61,14 @@ class DecoupledQ(nn.Module):
         self.register_buffer("missing", missing, persistent=False)
         self.register_buffer("center", torch.zeros(observation_size))
         self.register_buffer("scale", torch.ones(observation_size))
-        self.register_load_state_dict_pre_hook(_unscaled_where_untold)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_default_scaling)  # type: ignore[no-untyped-call]
 
     def track(self, observations: Tensor, batches: int) -> None:
         """Centre and scale by the mean and standard deviation of all observations so far.
 
         Args:
-            observations: (..., S), what is new; always as many.
-            batches: how often this was called, this time included.
+            observations: (..., S), new ones; the same number in every call.
+            batches: number of calls so far, including this one.
         """
         rows = self._squashed(observations.flatten(0, -2))
         share = 1.0 / batches
@@ -79,16 +79,16 @@ class DecoupledQ(nn.Module):
         self.scale.copy_(variance.sqrt().clamp_min(_SMALLEST_SCALE))
 
     def forward(self, observation: Tensor) -> Tensor:
-        return self.of_scaled(self.scaled(observation))
+        return self.forward_scaled(self.scaled(observation))
 
     def scaled(self, observation: Tensor) -> Tensor:
-        """Observations as the layers see them."""
+        """Observations (B, S), centred and scaled as the layers see them."""
         return (self._squashed(observation) - self.center) / self.scale
 
-    def of_scaled(self, scaled: Tensor) -> Tensor:
-        """The same of observations that are scaled already."""
+    def forward_scaled(self, scaled: Tensor) -> Tensor:
+        """Utilities (B, N, C) of observations (B, S) that are already scaled."""
         features = self.body[:-1](scaled)
-        with torch.autocast(features.device.type, enabled=False):  # choices differ by less than bfloat16 resolves
+        with torch.autocast(features.device.type, enabled=False):  # choices can differ by less than bfloat16 resolves
             utilities: Tensor = self.body[-1](features.float()).unflatten(-1, (len(self.nvec), -1))  # (B, N, C)
         return utilities.masked_fill(self.missing, -torch.inf)
 
@@ -96,14 +96,14 @@ class DecoupledQ(nn.Module):
         return observation.sign() * observation.abs().log1p() if self.symlog else observation
 
 
-def _unscaled_where_untold(network: DecoupledQ, state: dict[str, Any], prefix: str, *_: object) -> None:
-    """Weights saved before networks scaled their observations say nothing on it."""
+def _default_scaling(network: DecoupledQ, state: dict[str, Any], prefix: str, *_: object) -> None:
+    """Some shipped policies (finger-spin, fish-swim, cheetah-run, walker-walk, quadruped-walk) store no scaling."""
     state.setdefault(f"{prefix}center", torch.zeros_like(network.center))
     state.setdefault(f"{prefix}scale", torch.ones_like(network.scale))
 
 
-class Drawn:
-    """Each sub-action's choice is drawn by the softmax of its outputs."""
+class SoftmaxPolicy:
+    """Samples each sub-action's choice from the softmax of its outputs."""
 
     def __init__(self, network: DecoupledQ) -> None:
         self.network = network
@@ -116,13 +116,13 @@ class Drawn:
     def act(self, observation: NDArray[np.float32], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
         with torch.inference_mode():
             there = torch.from_numpy(observation).to(next(self.network.parameters()).device)
-            up_to = self.network(there).softmax(-1).cumsum(-1).cpu().numpy()  # (B, N, C)
-        drawn: NDArray[np.int64] = (up_to <= uniforms[..., None]).sum(-1)
-        return np.minimum(drawn, self._nvec - 1)  # the sum of all may round to less than one
+            cumulative = self.network(there).softmax(-1).cumsum(-1).cpu().numpy()  # (B, N, C)
+        drawn: NDArray[np.int64] = (cumulative <= uniforms[..., None]).sum(-1)
+        return np.minimum(drawn, self._nvec - 1)  # rounding may leave the sum of all probabilities below 1
 
 
 class EpsilonGreedy:
-    """Each sub-action is the greedy one, or with probability ``epsilon`` a uniformly drawn one."""
+    """Takes the greedy choice of each sub-action, or with probability ``epsilon`` a uniformly drawn one."""
 
     def __init__(self, network: DecoupledQ, epsilon: float = 0.0) -> None:
         self.network = network
@@ -144,7 +144,7 @@ class EpsilonGreedy:
 
 
 class UniformRandom:
-    """Every joint action with the same probability."""
+    """Takes every joint action with the same probability."""
 
     def __init__(self, nvec: Sequence[int]) -> None:
         self._nvec = np.array(nvec)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class EpsilonScripted:
-    """Each sub-action is the plan's, or with probability ``epsilon`` a uniformly drawn one."""
+    """Takes the plan's choice of each sub-action, or with probability ``epsilon`` a uniformly drawn one."""
 
     def __init__(
         self, plan: Callable[[NDArray[np.float32]], NDArray[np.int64]], nvec: Sequence[int], epsilon: float

@@ -64,17 +64,17 @@ class BehaviourSettings:
     @property
     def collection(self) -> Collection:
         """How a collector steps the environments."""
-        return Collection(self.seed, self.envs, self.group, self.architecture, drawn=self.algorithm == "sac")
+        return Collection(self.seed, self.envs, self.group, self.architecture, sampled=self.algorithm == "sac")
 
 
-def settings_of(folder: Path) -> BehaviourSettings | None:
-    """Settings of the training in ``folder``; None where there is none."""
+def read_settings(folder: Path) -> BehaviourSettings | None:
+    """Settings of the training in ``folder``; None if there is none."""
     path = folder / "config.json"
-    return config_of(json.loads(path.read_text())) if path.exists() else None
+    return settings_from(json.loads(path.read_text())) if path.exists() else None
 
 
-def config_of(settings: Mapping[str, Any]) -> BehaviourSettings:
-    """Settings as they were written to a training's folder or a card. One that is left out was the default then."""
+def settings_from(settings: Mapping[str, Any]) -> BehaviourSettings:
+    """Settings written to a training's folder or a policy's card; missing ones, in older cards, are the defaults."""
     return BehaviourSettings(
         **{field.name: settings[field.name] for field in fields(BehaviourSettings) if field.name in settings}
     )

@@ -1,15 +1,13 @@
-"""Whether a stored checkpoint is still what was written: its digests, and what happens to one that is not.
+"""Digests of stored checkpoints, and quarantine of damaged ones.
 
-``SHA256SUMS`` beside a checkpoint's files holds their digests in the form of ``sha256sum``, which checks it too.
-Checkpoints that were written before there were digests stay readable; of theirs a file that was cut off is noticed.
+``SHA256SUMS`` beside the files of a checkpoint holds their digests in the format of ``sha256sum``, so that
+``sha256sum -c SHA256SUMS`` checks them too.
 """
 
 import hashlib
 import logging
 from pathlib import Path
 from uuid import uuid4
-
-from safetensors import SafetensorError, safe_open
 
 from spin_rl.errors import UserError
 
@@ -26,14 +24,14 @@ def write_digests(folder: Path) -> None:
 
 
 def has_digests(folder: Path) -> bool:
-    """Whether the files in ``folder`` can be told from others of the same length."""
+    """Whether ``folder`` holds digests, as checkpoints of the store do."""
     return (folder / SUMS).exists()
 
 
 def damage_of(folder: Path, *names: str) -> str | None:
-    """What is wrong with the files in ``folder``, or with those called ``names``; None where nothing is."""
+    """Description of what is wrong with the files in ``folder``, or only with ``names``; None if they are intact."""
     if not has_digests(folder):
-        return _cut_off(folder)
+        return f"{SUMS} is missing"
     try:
         lines = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()]
         recorded = {name: digest for digest, name in lines}
@@ -47,12 +45,12 @@ def damage_of(folder: Path, *names: str) -> str | None:
         except OSError as error:
             return f"{name}: {error.strerror}"
         if found != digest:
-            return f"{name} has digest {found[:12]}, {digest[:12]} was written"
+            return f"{name} has digest {found[:12]}, not {digest[:12]} as written"
     return None
 
 
 def quarantine(folder: Path, why: str) -> Path:
-    """Move a damaged checkpoint aside, so that it is made again and can still be looked at.
+    """Move a damaged checkpoint aside, so that it can be made again and still be inspected; returns its new path.
 
     Raises:
         UserError: it cannot be moved.
@@ -66,16 +64,6 @@ def quarantine(folder: Path, why: str) -> Path:
         ) from error
     logger.warning("%s is damaged (%s): moved aside to %s.", folder, why, aside.name)
     return aside
-
-
-def _cut_off(folder: Path) -> str | None:
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, "np"):
-                pass
-        except (OSError, SafetensorError) as error:
-            return f"{path.name}: {error}"
-    return None
 
 
 def _digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Adding to a model in the store: under its lease, whole or not at all, and nothing on top of what is damaged."""
+"""Adding checkpoints to a model in the store: under its lease, atomically, and never based on a damaged checkpoint."""
 
 import json
 import logging
@@ -24,17 +24,17 @@ _PROGRESS = ".progress-{}"
 
 
 class SavedState(NamedTuple):
-    """A training state to go on from."""
+    """A training state to resume from."""
 
     step: int
     path: Path
 
 
 class Extension:
-    """The right to add checkpoints to the model in ``folder``; every method asks first whether it is still held.
+    """The right to add checkpoints to the model in ``folder``; every write first checks that the lease is still held.
 
     Raises:
-        LeaseLostError: somebody else extends the model by now.
+        LeaseLostError: another process has taken over the extension of the model.
     """
 
     def __init__(self, folder: Path, lease: Lease) -> None:
@@ -43,11 +43,11 @@ class Extension:
         self._lease = lease
 
     def check(self) -> None:
-        """Raise LeaseLostError where somebody else extends the model by now."""
+        """Raise LeaseLostError if another process has taken over."""
         self._lease.check()
 
     def sound(self, step: int) -> ASMCheckpoint | None:
-        """The checkpoint of a step; one that is damaged is moved aside, and there is none."""
+        """The checkpoint of a step, or None; a damaged one is moved aside."""
         place = self.folder / CHECKPOINT.format(step)
         if self._is_sound(place):
             return checkpoints_in(self.folder).get(step)
@@ -55,7 +55,7 @@ class Extension:
         return None
 
     def nearest(self, step: int, above: int) -> SavedState | None:
-        """The last state from which ``step`` can be reached, if it is one after step ``above``."""
+        """The latest state from which ``step`` can be reached, if it is later than step ``above``."""
         states = [SavedState(found, Path(checkpoint.path)) for found, checkpoint in checkpoints_in(self.folder).items()]
         states += [SavedState(int(path.name.rsplit("-", 1)[1]), path) for path in self._progress()]
         for state in sorted(states, reverse=True):
@@ -67,7 +67,7 @@ class Extension:
         return None
 
     def add(self, checkpoint: ASMCheckpoint, write: Callable[[Path], None]) -> ASMCheckpoint:
-        """Let ``write`` fill a folder with a checkpoint's files, then put it in its place."""
+        """Let ``write`` write the files of a checkpoint into a folder, then publish it; returns it with its path."""
         place = self.folder / CHECKPOINT.format(checkpoint.step)
 
         def write_all(making: Path) -> None:
@@ -75,17 +75,17 @@ class Extension:
             (making / "checkpoint.json").write_text(json.dumps({**asdict(checkpoint), "path": ""}, indent=2))
 
         if place.exists() and self._is_sound(place):
-            return read_checkpoint(place)  # of somebody who held the lease between
+            return read_checkpoint(place)  # written by a process that held the lease in between
         self._publish(write_all, checkpoint.step, place)
         return replace(checkpoint, path=str(place))
 
     def keep_progress(self, step: int, write: Callable[[Path], None]) -> None:
-        """Let ``write`` save an unfinished pretraining at ``step``, in the place of the ones saved before."""
+        """Let ``write`` save an unfinished pretraining at ``step``; it replaces earlier ones."""
         self._publish(write, step, self.folder / _PROGRESS.format(step))
         self.drop_progress(step)
 
     def drop_progress(self, before: int) -> None:
-        """Delete progress that was saved before a step."""
+        """Delete unfinished pretrainings saved before a step."""
         for path in self._progress():
             if int(path.name.rsplit("-", 1)[1]) < before:
                 shutil.rmtree(path, ignore_errors=True)
@@ -94,7 +94,7 @@ class Extension:
         return list(self.folder.glob(_PROGRESS.format("*")))
 
     def _is_sound(self, path: Path) -> bool:
-        """Whether what lies at ``path`` is whole, or nothing is there; what is neither is moved aside."""
+        """Whether ``path`` is intact or does not exist; a damaged one is moved aside."""
         if not path.exists():
             return True
         damage = damage_of(path)
@@ -115,13 +115,13 @@ class Extension:
             making.mkdir()
             write(making)
             write_digests(making)
-            self.check()  # as late as can be: what follows is one system call
+            self.check()  # as late as possible: only one system call follows
             making.rename(place)
-        except (OSError, SafetensorError) as error:  # safetensors wraps what the system says
+        except (OSError, SafetensorError) as error:  # safetensors wraps errors of the system
             shutil.rmtree(making, ignore_errors=True)
-            self.check()  # a successor takes unfinished folders away
+            self.check()  # a successor deletes unfinished folders
             raise UserError(
-                f"The checkpoint {place} could not be written ({error}); free space and run again."
+                f"The checkpoint {place} could not be written ({error}); free some space and run the command again."
             ) from error
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
@@ -132,12 +132,12 @@ class Extension:
 def extending(
     folder: Path, identity: Mapping[str, Any], unless: Callable[[], bool] | None = None
 ) -> Iterator[Extension | None]:
-    """Hold the right to add checkpoints to the model in ``folder``; waits for whoever has it.
+    """Hold the right to add checkpoints to the model in ``folder``; waits while another process holds it.
 
     Args:
-        folder: of the model; made where it is not there.
+        folder: of the model; created if it does not exist.
         identity: what the model is addressed by.
-        unless: asked while waiting; as soon as it is true nothing is held, and None given.
+        unless: checked while waiting; as soon as it is true, waiting stops and None is yielded.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -145,15 +145,15 @@ def extending(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lease = Lease(folder / LEASE)
-        held = lease.acquire(unless)
+        acquired = lease.acquire(unless)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written to ({error}); mend that or name another --storage.") from error
-    if not held:
+        raise UserError(f"{folder} cannot be written to ({error}); fix that or choose another --storage.") from error
+    if not acquired:
         yield None
         return
     with lease:
-        for left_over in folder.glob(".making-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+        for leftover in folder.glob(".making-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         if not (folder / "identity.json").exists():
             beside = folder / f".identity.json-{os.getpid()}"
             beside.write_text(json.dumps(dict(identity), indent=2, default=list))

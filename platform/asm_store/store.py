@@ -1,11 +1,12 @@
 """The store of action structure models: a checkpoint is addressed by (dataset digest, configuration, seed, step).
 
-    <root>/<task>-<bins>/<level>-v<n>/<key>/identity.json      what the key stands for
-    <root>/<task>-<bins>/<level>-v<n>/<key>/step-000008000/    weights, state to go on from, checkpoint.json, SHA256SUMS
-    <root>/<task>-<bins>/<level>-v<n>/<key>/damaged-000008000-...    one whose digests were not those of its files
+    <root>/<task>-<bins>/<level>-v<n>/<key>/
+        identity.json            what the key stands for
+        step-000008000/          weights, training state, checkpoint.json, SHA256SUMS
+        damaged-000008000-.../   a checkpoint that did not match its digests
 
-A checkpoint folder appears whole or not at all: it is written beside its place and renamed. How models are added to is
-in ``asm_store_extension``. The root is a folder that all hosts mount: object stores cannot rename and are refused.
+A checkpoint folder appears atomically: it is written under another name and renamed. ``extension`` adds checkpoints.
+The root is a folder that all hosts mount: object stores cannot rename folders and are refused.
 """
 
 import json
@@ -34,24 +35,24 @@ class ASMCheckpoint:
     dataset_digest: str
     step: int
     epoch: float
-    pretrain_seconds: float  # of this model from its first step on, whoever made them and when
+    pretrain_seconds: float  # for all steps from the first, in whichever processes
     validation_loss: float
     validation_accuracy: float
-    full_loss: float  # everything masked
+    full_loss: float  # with all sub-actions masked
     full_accuracy: float
-    objective_loss: float | None = None  # what was descended, on held-out episodes
+    objective_loss: float  # the training objective, on held-out episodes
 
 
 def asm_root(storage: Path) -> Path:
-    """Where a storage keeps its action structure models.
+    """The folder of a storage's action structure models.
 
     Raises:
-        UserError: the storage is no folder.
+        UserError: the storage is not a folder.
     """
     if url := re.search(r"(?:^|/)(\w+):/+(.*)", str(storage)):
         raise UserError(
             f"Action structure models are stored in a folder that all hosts mount, not at {url[1]}://{url[2]}: "
-            "name such a folder as --storage."
+            "use such a folder as --storage."
         )
     return storage / "asm"
 
@@ -63,29 +64,29 @@ class ASMStore:
         self.root = Path(root)
 
     def folder(self, task_key: str, identity: Mapping[str, Any]) -> Path:
-        """Where the checkpoints of ``identity`` (dataset digest, configuration and seed) lie."""
+        """Folder of the checkpoints of ``identity`` (dataset digest, configuration and seed)."""
         return self.root / task_key / identity_key(identity)
 
     def place(self, task_key: str, identity: Mapping[str, Any], step: int) -> Path:
-        """Where the checkpoint of one step lies, or will lie."""
+        """Folder of the checkpoint of one step, whether it exists or not."""
         return self.folder(task_key, identity) / CHECKPOINT.format(step)
 
     def checkpoints(self, folder: Path) -> dict[int, ASMCheckpoint]:
-        """Whole checkpoints of a model by step; one whose record cannot be read counts as missing."""
+        """Complete checkpoints of a model by step; one with an unreadable record counts as missing."""
         return checkpoints_in(folder)
 
     def all(self) -> list[ASMCheckpoint]:
-        """Every whole checkpoint, by task, model and step."""
+        """All complete checkpoints, sorted by task, model and step."""
         folders = sorted({path.parent.parent for path in self.root.glob("**/step-*/checkpoint.json")})
         return [found for folder in folders for _, found in sorted(self.checkpoints(folder).items())]
 
     def find(self, reference: str) -> ASMCheckpoint:
-        """The checkpoint that a user means: its folder, ``KEY/STEP``, or ``KEY`` for a model's last one.
+        """The checkpoint for a user's reference: its folder, ``KEY/STEP``, or ``KEY`` for the last one of a model.
 
-        The beginning of a key will do where it is the only one.
+        A key may be abbreviated as long as it stays unique.
 
         Raises:
-            UserError: there is no such checkpoint, or more than one model is meant.
+            UserError: no such checkpoint, or an ambiguous key.
         """
         if Path(reference, "checkpoint.json").exists():
             return read_checkpoint(Path(reference).absolute())
@@ -93,13 +94,13 @@ class ASMStore:
         found = [checkpoint for checkpoint in self.all() if key and checkpoint.key.startswith(key)]
         keys = sorted({checkpoint.key for checkpoint in found})
         if len(keys) > 1:
-            raise UserError(f"'{key}' begins the keys of {len(keys)} models ({', '.join(keys)}): give more of it.")
+            raise UserError(f"'{key}' matches {len(keys)} models ({', '.join(keys)}): give more of the key.")
         if step:
             found = [checkpoint for checkpoint in found if str(checkpoint.step) == step]
         if not found:
             raise UserError(
-                f"'{reference}' is neither the folder of a checkpoint nor one in {self.root}: "
-                "'spin-rl asm list' shows what there is."
+                f"'{reference}' is neither the folder of a checkpoint nor a checkpoint in {self.root}: "
+                "'spin-rl asm list' lists those."
             )
         return found[-1]
 
@@ -110,7 +111,7 @@ class ASMStore:
 
 
 def checkpoints_in(folder: Path) -> dict[int, ASMCheckpoint]:
-    """Whole checkpoints of the model in ``folder`` by step; one whose record cannot be read counts as missing."""
+    """Complete checkpoints of the model in ``folder`` by step; one with an unreadable record counts as missing."""
     found = {}
     for path in sorted(folder.glob("step-*")):
         with suppress(UserError):
@@ -120,7 +121,11 @@ def checkpoints_in(folder: Path) -> dict[int, ASMCheckpoint]:
 
 
 def read_checkpoint(path: Path) -> ASMCheckpoint:
-    """The record of the checkpoint in ``path``; UserError where there is none."""
+    """The record of the checkpoint in ``path``.
+
+    Raises:
+        UserError: no record, or one that cannot be read.
+    """
     try:
         return ASMCheckpoint(**{**json.loads((path / "checkpoint.json").read_text()), "path": str(path)})
     except (OSError, ValueError, TypeError) as error:
@@ -131,6 +136,6 @@ def read_checkpoint(path: Path) -> ASMCheckpoint:
 
 
 def mark_used(checkpoint: ASMCheckpoint) -> None:
-    """Note that a checkpoint is in use, which keeps it from being freed for a while."""
-    with suppress(OSError):  # of another user, or on a medium that is read only
+    """Record that a checkpoint is in use, which protects it from ``free`` for a while."""
+    with suppress(OSError):  # another user's checkpoint, or a read-only file system
         os.utime(checkpoint.path)

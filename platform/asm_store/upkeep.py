@@ -1,4 +1,4 @@
-"""Looking after the store: checkpoints that are damaged, and what nobody needs any more."""
+"""Maintenance of the store: find damaged checkpoints and free what is no longer needed."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spin_rl.errors import UserError
-from spin_rl.platform.asm_store.digests import damage_of, has_digests, quarantine
+from spin_rl.platform.asm_store.digests import damage_of, quarantine
 from spin_rl.platform.asm_store.extension import LEASE
 from spin_rl.platform.asm_store.store import ASMStore, asm_root, read_checkpoint
 from spin_rl.platform.common.leases import Lease
@@ -18,33 +18,32 @@ from spin_rl.platform.common.leases import Lease
 _DAY = 24 * 3600.0
 
 
-class Finding(NamedTuple):
-    """What a look at a checkpoint gave."""
+class Verification(NamedTuple):
+    """Result of verifying a checkpoint."""
 
     path: Path
-    damage: str | None  # None: it is what was written, as far as one can tell
-    recorded: bool  # whether there are digests to tell by
-    aside: Path | None  # where it lies now, if it was moved
+    damage: str | None  # None: intact
+    moved_to: Path | None  # new path of a damaged checkpoint, if it was moved aside
 
 
 def checkpoint_folders(store: ASMStore) -> list[Path]:
-    """The folders of all checkpoints, readable or not."""
+    """Folders of all checkpoints, readable or not."""
     return sorted(path for path in store.root.glob("**/step-*") if path.is_dir())
 
 
-def verify(folders: Iterable[Path]) -> Iterator[Finding]:
-    """Compare checkpoints with their digests and move those that differ aside, unless their model is being extended."""
+def verify(folders: Iterable[Path]) -> Iterator[Verification]:
+    """Compare checkpoints with their digests and move damaged ones aside, unless their model is being extended."""
     for folder in folders:
-        damage, aside = _damage(folder), None
+        damage, moved_to = _damage(folder), None
         if damage and (lease := _lease(folder.parent)):
             with lease:
-                if damage := _damage(folder):  # who held it until now may have made it again
-                    aside = quarantine(folder, damage)
-        yield Finding(folder, damage, has_digests(aside or folder), aside)
+                if damage := _damage(folder):  # the previous holder of the lease may have made it again
+                    moved_to = quarantine(folder, damage)
+        yield Verification(folder, damage, moved_to)
 
 
 def _lease(model: Path) -> Lease | None:
-    """The lease on a model, None where somebody else has it; UserError where the storage cannot be written to."""
+    """The lease on a model, or None if another process holds it; UserError if the storage cannot be written to."""
     lease = Lease(model / LEASE)
     try:
         return lease if lease.try_acquire() else None
@@ -64,22 +63,22 @@ def _damage(folder: Path) -> str | None:
 
 @dataclass(frozen=True)
 class StoredFolder:
-    """Something in the store that takes up space."""
+    """A folder in the store, its size and the reason to keep it."""
 
     path: Path
     size: int  # bytes
     days: float  # since it was made or, for a checkpoint, last used
-    kept_for: str  # why it stays; empty where nothing is lost with it but the time to make it again
+    kept_for: str  # the sweeps that need it, or "age"; empty if it can be deleted at no cost but the time to make it
 
 
 def survey(storage: Path, days: float) -> list[StoredFolder]:
-    """Everything in a storage's model store, and whether it is needed.
+    """All folders of a storage's model store, and whether they are needed.
 
-    Needed is what a sweep in the storage started a policy from, and what was made or used in the last ``days``:
-    a sweep that has not come to a trial yet has used its model.
+    A checkpoint is needed if a sweep in the storage started a policy from it, or if it was made or used in the last
+    ``days``: a sweep marks its models as used before its first trial.
 
     Raises:
-        UserError: a trial's record cannot be read, so that nobody knows what it needs.
+        UserError: a trial's record cannot be read, so it is unknown which checkpoint the trial needs.
     """
     referenced = _referenced(storage)
     found = []
@@ -94,27 +93,27 @@ def survey(storage: Path, days: float) -> list[StoredFolder]:
 
 
 def free(folders: Iterable[StoredFolder]) -> list[StoredFolder]:
-    """Delete what ``survey`` found; returns what went: models that are being extended are left alone."""
-    gone = []
-    for found in folders:
-        if lease := _lease(found.path.parent):
+    """Delete folders that ``survey`` found, except those of models being extended; returns the deleted ones."""
+    deleted = []
+    for folder in folders:
+        if lease := _lease(folder.path.parent):
             with lease:
-                # first out of the way, so that no half of it is ever taken for a checkpoint
-                going = found.path.rename(found.path.with_name(f".making-freed-{found.path.name}"))
-                shutil.rmtree(going)
-            gone.append(found)
-    return gone
+                # renamed first, so that a half-deleted folder is never taken for a checkpoint
+                renamed = folder.path.rename(folder.path.with_name(f".making-freed-{folder.path.name}"))
+                shutil.rmtree(renamed)
+            deleted.append(folder)
+    return deleted
 
 
 def _referenced(storage: Path) -> defaultdict[tuple[str, str], set[str]]:
-    """The sweeps that name a checkpoint, by its model's key and its folder's name: storages move, these two stay."""
+    """The sweeps that refer to a checkpoint, by key of its model and name of its folder: they survive a move."""
     names: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for record in storage.glob("*/trials/*/trial.json"):
         try:
             text = record.read_text()
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{record} cannot be read ({error}), so nobody knows which model that trial needs: mend or delete it."
+                f"{record} cannot be read ({error}), so it is unknown which model that trial needs: fix or delete it."
             ) from error
         for key, name in re.findall(r"([0-9a-f]{16})/(step-\d{9})", text):
             names[key, name].add(record.parents[2].name)

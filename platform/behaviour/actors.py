@@ -1,4 +1,4 @@
-"""A behaviour training's environments on Ray actors: they step while the learner learns."""
+"""Ray actors that step the environments of a behaviour training while the learner learns."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import ray
+import torch
 from numpy.typing import NDArray
 
 from spin_rl.envs.behaviour.collectors import (
@@ -28,8 +30,6 @@ class _Stepper:
     """Holds some of the groups; one Ray actor of one CPU."""
 
     def __init__(self, task: Task, numbers: Sequence[int], collection: Collection) -> None:
-        import torch
-
         torch.set_num_threads(1)  # rounding depends on it
         self._groups = [Group(task, number, collection) for number in numbers]
 
@@ -44,14 +44,12 @@ class _Stepper:
 
 
 class RayCollector:
-    """Spreads the groups over ``actors`` Ray actors as runs of neighbours, at most one actor a group.
+    """Spreads the groups over up to ``actors`` Ray actors, each with consecutive groups; at most one actor per group.
 
-    Ray has to be there: see ``ray_session``. The bits are those of ``InProcessCollector``.
+    Ray must be running: see ``ray_session``. The bits are those of ``InProcessCollector``.
     """
 
     def __init__(self, task: Task, collection: Collection, actors: int) -> None:
-        import ray
-
         stepper: Any = ray.remote(num_cpus=1)(_Stepper)
         runs = np.array_split(np.arange(collection.groups), min(actors, collection.groups))
         self._actors = [stepper.remote(task, run.tolist(), collection) for run in runs]
@@ -65,8 +63,6 @@ class RayCollector:
         return lambda: join_segments(_gathered(waiting))
 
     def evaluate(self, weights: Weights, seed: int, episodes: int) -> Callable[[], NDArray[np.float64]]:
-        import ray
-
         firsts = range(0, episodes, EVALUATED)
         waiting = _sent(
             weights,
@@ -81,29 +77,27 @@ class RayCollector:
 
     def close(self) -> None:
         """End the actors."""
-        import ray
-
         for actor in self._actors:
             ray.kill(actor)
 
 
 @contextmanager
-def open_collector(task: Task, config: BehaviourSettings, actors: int | None) -> Iterator[Collector | None]:
-    """What steps the environments of a training; None where it does so itself (``ahead`` = 0).
+def open_collector(task: Task, settings: BehaviourSettings, actors: int | None) -> Iterator[Collector | None]:
+    """The collector for a training; None if the training steps its environments itself (``ahead`` = 0).
 
     Args:
         task: the problem.
-        config: the training's.
-        actors: Ray actors; 0: none, the environments are stepped in this process. By default one for every CPU but
-            the learner's, at most one a group, and none on a machine of one or two.
+        settings: of the training.
+        actors: number of Ray actors; 0 steps the environments in this process. By default one per CPU except the
+            learner's, at most one per group, and 0 on a machine with one or two CPUs.
 
     Raises:
-        UserError: actors are asked for, but the training steps nothing ahead.
+        UserError: actors are requested for a training with ``ahead`` = 0.
     """
-    if not config.ahead:
+    if not settings.ahead:
         if actors:
             raise UserError(
-                "A training with --ahead 0 acts by the newest weights and steps its environments itself; leave out "
+                "A training with --ahead 0 acts with the newest weights and steps its environments itself; leave out "
                 "--actors, or start a training with --ahead 20."
             )
         yield None
@@ -112,10 +106,10 @@ def open_collector(task: Task, config: BehaviourSettings, actors: int | None) ->
     if actors is None:
         actors = 0 if cpus <= 2 and "RAY_ADDRESS" not in os.environ else max(1, cpus - 1)
     if actors == 0:
-        yield InProcessCollector(task, config.collection)
+        yield InProcessCollector(task, settings.collection)
         return
     with ray_session(max(cpus, actors)):
-        collector = RayCollector(task, config.collection, actors)
+        collector = RayCollector(task, settings.collection, actors)
         try:
             yield collector
         finally:
@@ -123,14 +117,10 @@ def open_collector(task: Task, config: BehaviourSettings, actors: int | None) ->
 
 
 def _sent(weights: Weights, call: Callable[[Any], list[Any]]) -> list[Any]:
-    """What ``call`` gives for weights that all actors of a node share one copy of."""
-    import ray
-
+    """Result of ``call`` with a reference to the weights, so that all actors of a node share one copy."""
     return call(ray.put(weights))
 
 
 def _gathered(waiting: list[Any]) -> list[Any]:
-    """The actors' lists, one after the other."""
-    import ray
-
+    """The actors' lists, concatenated."""
     return [part for parts in ray.get(waiting) for part in parts]

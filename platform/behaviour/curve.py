@@ -1,8 +1,10 @@
-"""The learning curve of a behaviour training in MLflow: one run per training, gone on with when the training is."""
+"""The learning curve of a behaviour training in MLflow: one run per training, resumed together with the training."""
 
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from mlflow.exceptions import MlflowException
 
 from spin_rl.envs.behaviour.training import Evaluation
 from spin_rl.envs.catalogue import Task
@@ -13,13 +15,13 @@ EXPERIMENT = "behaviour"
 
 
 class BehaviourCurve:
-    """Logs the points of one training; its run's id is kept in the training's folder."""
+    """Logs the points of one training; the run's id is kept in the training's folder."""
 
     def __init__(self, storage: Path, task: Task, seed: int, folder: Path, algorithm: str) -> None:
         self._client, experiment = open_experiment(default_tracking_uri(storage), EXPERIMENT)
         self._task = task
         known = folder / "mlflow_run"
-        if known.exists() and self._is_there(known.read_text()):
+        if known.exists() and self._exists(known.read_text()):
             self._run = known.read_text()
             self._client.update_run(self._run, status="RUNNING")
         else:
@@ -27,12 +29,12 @@ class BehaviourCurve:
             for name, value in {"task": task.name, "bins": task.bins, "seed": seed, "algorithm": algorithm}.items():
                 self._client.log_param(self._run, name, value)
             known.write_text(self._run)
-        # a training that goes on from its checkpoint makes some points again, the same ones
+        # a training resumed from its checkpoint computes some points again, with the same values
         history = self._client.get_metric_history(self._run, "eval/return_mean")
         self._logged = max((point.step for point in history), default=-1)
 
     def log(self, point: Evaluation) -> None:
-        """Log a point of the curve, unless it is there."""
+        """Log a point of the curve, unless it is already logged."""
         if point.step <= self._logged:
             return
         values = {
@@ -49,9 +51,7 @@ class BehaviourCurve:
             self._client.log_metric(self._run, name, value, step=point.step)
         self._logged = point.step
 
-    def _is_there(self, run: str) -> bool:
-        from mlflow.exceptions import MlflowException
-
+    def _exists(self, run: str) -> bool:
         try:
             self._client.get_run(run)
         except MlflowException:

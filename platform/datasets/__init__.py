@@ -1,6 +1,6 @@
 """Offline datasets: Parquet parts to exchange, a memory-mapped Arrow copy to train from.
 
-What training needs is here and imports neither Ray nor MLflow nor PyTorch; ``collect`` makes datasets.
+This package holds what training needs and imports neither Ray nor MLflow nor PyTorch; ``collect`` makes datasets.
 """
 
 from spin_rl.platform.datasets.metadata import Behaviour, DatasetMetadata

@@ -17,10 +17,10 @@ from spin_rl.platform.datasets.rows import Rows
 
 
 class Origin(NamedTuple):
-    """The policy that a stretch of episodes comes from."""
+    """The policy that consecutive episodes of a dataset come from."""
 
     name: str
-    policy: str  # in words
+    policy: str  # description
     policy_digest: str
     epsilon: float
 
@@ -40,7 +40,25 @@ def build_dataset(
     reference_random: float | None,
     reference_expert: float | None,
 ) -> DatasetMetadata:
-    """Write a dataset into ``folder`` from blocks of whole episodes; ``Root.publish`` puts it in its place."""
+    """Write a dataset into ``folder`` from blocks of whole episodes; ``DatasetRoot.publish`` moves it to its place.
+
+    Args:
+        folder: staging folder on this machine; its previous content is deleted.
+        content: the policies, each with its rows in blocks of whole episodes.
+        task: name of the task.
+        bins: choices per action dimension.
+        level: name of the level.
+        version: of the dataset.
+        nvec: choices per sub-action (N,).
+        observation_size: length of an observation.
+        requested_size: transitions asked for, 0 for an import.
+        seed: of the collection, 0 for an import.
+        reference_random: mean return of a random policy, if known.
+        reference_expert: mean return of an expert policy, if known.
+
+    Raises:
+        UserError: a policy has no transitions.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     spaces: dict[str, Any] = {"nvec": list(nvec), "observation_size": observation_size}
@@ -48,23 +66,23 @@ def build_dataset(
     returns: list[np.ndarray] = []
     with PartWriter(folder, {"schema": SCHEMA, "task": task, "bins": bins, **spaces}) as writer:
         for origin, blocks in content:
-            mine: list[np.ndarray] = []
+            block_returns: list[np.ndarray] = []
             transitions = 0
             for rows in blocks:
-                writer.add(rows.numbered_from(sum(len(array) for array in returns + mine)))
-                mine.append(rows.returns())
+                writer.add(rows.numbered_from(sum(len(array) for array in returns + block_returns)))
+                block_returns.append(rows.returns())
                 transitions += int(rows.lengths().sum())
-            if not mine:
+            if not block_returns:
                 raise UserError(f"{origin.policy}: there are no transitions.")
-            its = np.concatenate(mine)
-            returns.append(its)
+            policy_returns = np.concatenate(block_returns)
+            returns.append(policy_returns)
             behaviours.append(
                 Behaviour(
                     **origin._asdict(),
-                    episodes=len(its),
+                    episodes=len(policy_returns),
                     transitions=transitions,
-                    return_mean=float(its.mean()),
-                    return_std=float(its.std()),
+                    return_mean=float(policy_returns.mean()),
+                    return_std=float(policy_returns.std()),
                 )
             )
         digest = writer.finish()
@@ -97,5 +115,5 @@ def build_dataset(
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a dataset's content depends on."""
+    """Versions of the packages that a dataset's content depends on."""
     return {name: installed(name) for name in ("spin-rl", "numpy", "torch", "mujoco", "dm_control", "pyarrow")}

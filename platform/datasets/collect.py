@@ -1,8 +1,8 @@
 """Making a dataset: episodes of behaviour policies, collected by Ray tasks in parallel.
 
-The unit of work is a chunk of ``CHUNK`` episodes, a function of (policy, seed, number of the chunk) alone: the bits of
-a dataset do not depend on how many workers there are or on which of them was first. Collected chunks are kept until the
-dataset is whole, so that a killed collection goes on where it stood.
+The unit of work is a chunk of ``CHUNK`` episodes, a function of (policy, seed, chunk number) alone, so the bits of a
+dataset depend neither on the number of workers nor on their order. Collected chunks are kept until the dataset is
+complete, so that a killed collection resumes where it stopped.
 """
 
 import hashlib
@@ -29,24 +29,24 @@ from spin_rl.platform.datasets.metadata import SCHEMA, DatasetMetadata
 from spin_rl.platform.datasets.parts import read_part, write_part
 from spin_rl.platform.datasets.pool import InProcess, RayPool
 from spin_rl.platform.datasets.rows import Rows, rows_of
-from spin_rl.platform.datasets.store import Root, held
+from spin_rl.platform.datasets.store import DatasetRoot, exclusive
 
 CHUNK = 10
-"""Episodes stepped side by side and collected as one piece; part of what the bits depend on."""
+"""Episodes that are stepped side by side and collected as one piece; the bits of a dataset depend on it."""
 
 _LONGEST = 1000
-"""Steps of the longest episodes: a first guess of how many chunks are needed."""
+"""Steps of the longest episodes, for a first guess of the number of chunks."""
 
 _STREAMS = {"random": 0, "medium": 1, "expert": 2}
-"""Each behaviour has random numbers of its own, the same in every level that it is part of."""
+"""Each behaviour has its own stream of random numbers, the same in every level that it is part of."""
 
 
 class MadeDataset(NamedTuple):
-    """A dataset that is there now."""
+    """A dataset that was made or found."""
 
     metadata: DatasetMetadata
     location: str
-    found: bool  # it was there before
+    found: bool  # it existed before
 
 
 def make_dataset(
@@ -65,32 +65,33 @@ def make_dataset(
 
     Args:
         task: the problem.
-        level: which behaviour policies; each gives whole episodes of at least an equal share of ``size`` transitions.
-        size: transitions asked for. Another size, seed, epsilon or policy makes the next version.
+        level: names the behaviour policies; each contributes whole episodes with at least an equal share of ``size``.
+        size: minimum number of transitions. Another size, seed, epsilon or policy makes the next version.
         seed: non-negative; the same seed gives the same bits.
-        root: where datasets lie; ``SPIN_RL_DATA`` or ``./data`` by default.
+        root: location of datasets; ``SPIN_RL_DATA`` or ``./data`` by default.
         epsilon: probability of a uniformly drawn choice, for each sub-action of the trained policies.
-        workers: Ray tasks side by side, by default one per CPU of the cluster; 0 collects in this process, without Ray.
+        workers: number of parallel Ray tasks, by default one per CPU of the cluster; 0 collects in this process,
+            without Ray.
         policies: folder of behaviour policies, by default the shipped ones.
-        on_progress: called with transitions so far and in all.
+        on_progress: called with the transitions so far and the total.
 
     Raises:
-        UserError: unknown level, no policy for it, bad numbers, or the root cannot be written.
+        UserError: unknown level, no policy for it, invalid numbers, or the root cannot be written.
     """
     check_level(level)
     if size < 1 or seed < 0 or not 0 <= epsilon <= 1:
         raise UserError("A dataset needs size >= 1, seed >= 0 and epsilon between 0 and 1.")
-    place = Root(root)
+    place = DatasetRoot(root)
     sources = [_source(task, name, epsilon, policies) for name in LEVELS[level]]
     request = _Request(task, level, size, seed, sources, *_spaces(task))
     staging = request.staging(place)
     try:
         staging.parent.mkdir(parents=True, exist_ok=True)
-        with held(staging.parent / f".{level}.lease") as lease:
-            there = place.versions(task.name, task.bins, level)
-            for number in there:
+        with exclusive(staging.parent / f".{level}.lease") as lease:
+            existing = place.versions(task.name, task.bins, level)
+            for number in existing:
                 metadata = place.read_metadata(f"{task.key}/{level}-v{number}")
-                if metadata and request.made(metadata):
+                if metadata and request.matches(metadata):
                     return MadeDataset(metadata, f"{place.location}/{metadata.key}", found=True)
             staging.mkdir(exist_ok=True)
             share = -(-size // len(sources))
@@ -104,7 +105,7 @@ def make_dataset(
                 task=task.name,
                 bins=task.bins,
                 level=level,
-                version=max(there, default=0) + 1,
+                version=max(existing, default=0) + 1,
                 nvec=request.nvec,
                 observation_size=request.observation_size,
                 requested_size=size,
@@ -117,15 +118,15 @@ def make_dataset(
             shutil.rmtree(staging)
     except OSError as error:
         raise UserError(
-            f"{place.location} cannot be written ({error.strerror or error}); make room, or name another place with "
-            "--root. What is collected is kept."
+            f"{place.location} cannot be written ({error.strerror or error}); free some space, or choose another "
+            "location with --root. Episodes collected so far are kept."
         ) from error
     return MadeDataset(metadata, f"{place.location}/{metadata.key}", found=False)
 
 
 @dataclass(frozen=True)
 class _Request:
-    """What was asked for; equal requests give equal datasets."""
+    """A request for a dataset; equal requests give equal datasets."""
 
     task: Task
     level: str
@@ -135,14 +136,14 @@ class _Request:
     nvec: tuple[int, ...]
     observation_size: int
 
-    def made(self, metadata: DatasetMetadata) -> bool:
-        """The dataset is what this asks for."""
+    def matches(self, metadata: DatasetMetadata) -> bool:
+        """Whether a dataset is the requested one."""
         behaviours = [(behaviour.name, behaviour.policy_digest, behaviour.epsilon) for behaviour in metadata.behaviours]
         wanted = [(origin.name, origin.policy_digest, origin.epsilon) for origin, _ in self.sources]
         return (metadata.requested_size, metadata.seed, behaviours) == (self.size, self.seed, wanted)
 
-    def staging(self, place: Root) -> Path:
-        """Folder on this machine for the chunks; collections that could not share them have different ones."""
+    def staging(self, place: DatasetRoot) -> Path:
+        """Folder on this machine for the chunks; collections that cannot share chunks have different folders."""
         shared = [self.seed, CHUNK, SCHEMA, versions(), [origin for origin, _ in self.sources]]
         fingerprint = hashlib.sha256(json.dumps(shared).encode()).hexdigest()[:12]
         parent: Path = place.local or place.scratch / "making"
@@ -150,14 +151,14 @@ class _Request:
 
 
 class _Source(NamedTuple):
-    """A behaviour policy ready to act."""
+    """A behaviour policy that is ready to act, and its description."""
 
     origin: Origin
     policy: BatchPolicy
 
 
 def _spaces(task: Task) -> tuple[tuple[int, ...], int]:
-    """nvec and observation size."""
+    """nvec (N,) and observation size."""
     env = task.make()
     try:
         space: Any = env.observation_space
@@ -174,16 +175,16 @@ def _source(task: Task, name: str, epsilon: float, policies: Path | None) -> _So
         return _Source(Origin(name, "scripted", "", scripted.epsilon), scripted)
     policy, card = load_policy(task, name, policies)
     policy.epsilon = epsilon
-    said = "" if card.label == name else f"; {card.label}"
-    trained = f"{card.algorithm} of {card.length}, seed {card.seed}{said}"
+    label = "" if card.label == name else f"; {card.label}"
+    trained = f"{card.algorithm} of {card.length}, seed {card.seed}{label}"
     return _Source(Origin(name, trained, card.digest, epsilon), policy)
 
 
 def behaviour_policy(task: Task, name: str, *, epsilon: float = 0.0, policies: Path | None = None) -> BatchPolicy:
-    """The policy that collects ``name`` (random, medium or expert).
+    """The policy called ``name`` (random, medium or expert) that collects datasets of a task.
 
     Raises:
-        UserError: there is none of that name, or none was trained.
+        UserError: no such policy, or none has been trained.
     """
     if name not in _STREAMS:
         raise unknown_name("behaviour policy", name, _STREAMS)
@@ -191,37 +192,37 @@ def behaviour_policy(task: Task, name: str, *, epsilon: float = 0.0, policies: P
 
 
 def stream_of(seed: int, name: str) -> int:
-    """Seed of the episodes of behaviour ``name`` in a dataset of ``seed``."""
+    """Seed of the episodes of behaviour ``name`` in a dataset with ``seed``."""
     return int(np.random.SeedSequence([seed, _STREAMS[name]]).generate_state(1)[0])
 
 
 class _Share:
-    """The chunks of one behaviour: which are there, which are under way, and whether they suffice."""
+    """The chunks of one behaviour: which are collected, which are in progress, and whether they suffice."""
 
     def __init__(self, source: _Source, needed: int, spaces: tuple[int, int], staging: Path) -> None:
         self.source, self.needed = source, needed
         self._spaces = spaces  # S, N
         self._staging = staging
-        self._transitions: dict[int, int] = {}  # of each chunk that is there
+        self._transitions: dict[int, int] = {}  # of each collected chunk
         self._next = 0
         for path in sorted(staging.glob(f"{source.origin.name}-*.parquet")):
             self._count(path)
 
     @property
     def collected(self) -> int:
-        """Transitions so far, at most those needed."""
+        """Number of transitions so far, at most those needed."""
         return min(sum(self._transitions.values()), self.needed)
 
     @property
-    def whole(self) -> bool:
-        """The chunks without a gap before them suffice."""
+    def complete(self) -> bool:
+        """Whether the chunks up to the first missing one suffice."""
         total = count = 0
         while total < self.needed and count in self._transitions:
             total, count = total + self._transitions[count], count + 1
         return total >= self.needed
 
     def next_chunk(self) -> int | None:
-        """Number of the next chunk to collect; None while those there and under way seem to suffice."""
+        """Number of the next chunk to collect; None while those collected and in progress seem to suffice."""
         while self._next in self._transitions:
             self._next += 1
         done = sum(self._transitions.values())
@@ -232,12 +233,12 @@ class _Share:
         return self._next - 1
 
     def put(self, number: int, episodes: list[Episode]) -> None:
-        """Keep a collected chunk on the disk."""
+        """Save a collected chunk."""
         write_part(self._path(number), rows_of(episodes))
         self._transitions[number] = sum(len(episode) for episode in episodes)
 
     def blocks(self) -> Iterator[Rows]:
-        """The rows of the share: whole episodes in order, the fewest that cover what is needed."""
+        """The rows of the share: whole episodes in order, as few as suffice."""
         missing, number = self.needed, 0
         while missing > 0:
             rows = self._read(self._path(number))
@@ -252,7 +253,7 @@ class _Share:
     def _count(self, path: Path) -> None:
         try:
             lengths = self._read(path).lengths()
-        except UserError:  # half-written when the power went
+        except UserError:  # half-written when the machine failed
             path.unlink()
         else:
             self._transitions[int(path.stem.rsplit("-", 1)[1])] = int(lengths.sum())
@@ -269,14 +270,14 @@ def _collect(
     on_progress: Callable[[int, int], None] | None,
     lease: Lease,
 ) -> None:
-    """Collect chunks until every share is whole, as long as the lease is held."""
+    """Collect chunks until every share is complete, as long as the lease is held."""
     total = sum(share.needed for share in shares)
     if on_progress:
         on_progress(sum(share.collected for share in shares), total)
-    if all(share.whole for share in shares):
+    if all(share.complete for share in shares):
         return
     with InProcess() if workers == 0 else RayPool(workers) as pool:
-        while not all(share.whole for share in shares):
+        while not all(share.complete for share in shares):
             for share in shares:
                 while pool.free and (number := share.next_chunk()) is not None:
                     stream = stream_of(seed, share.source.origin.name)

@@ -1,4 +1,4 @@
-"""How the actions of a dataset are distributed, and how far its sub-actions are from independence."""
+"""How the actions of a dataset are distributed, and how strongly its sub-actions depend on each other."""
 
 from typing import NamedTuple
 
@@ -9,15 +9,15 @@ from spin_rl.platform.datasets.reader import OfflineDataset
 from spin_rl.platform.datasets.rows import episode_digests
 
 _PAIRS_FROM = 100_000
-"""Transitions, evenly spaced, that mutual information is estimated from."""
+"""Number of evenly spaced transitions that mutual information is estimated from."""
 
 
 class Dependence(NamedTuple):
-    """Distance of the joint actions' distribution from the product of its marginals, in bits."""
+    """Divergence of the joint actions' distribution from the product of its marginals, in bits."""
 
     distinct: int  # joint actions that occur
     total_correlation: float  # sum of the sub-actions' entropies minus the joint entropy
-    by_chance: float  # the same with every sub-action shuffled by itself: what the sample's size alone gives
+    by_chance: float  # the same with every sub-action shuffled independently: the effect of the finite sample
 
 
 def action_counts(dataset: OfflineDataset) -> list[NDArray[np.int64]]:
@@ -40,13 +40,13 @@ def dependence(dataset: OfflineDataset) -> Dependence:
 
 
 def distinct_episodes(dataset: OfflineDataset) -> int:
-    """How many episodes are the same as no earlier one, bit for bit; of a deterministic problem few are."""
+    """Number of episodes that differ from all earlier ones; few in data of a deterministic problem."""
     columns = (dataset.observations, dataset.actions, dataset.rewards, dataset.terminated)
     return len(set(episode_digests(dataset.starts(), *columns)))
 
 
 def mutual_information(dataset: OfflineDataset) -> NDArray[np.float64]:
-    """Of each pair of sub-actions, in bits (N, N); the diagonal holds their entropies."""
+    """Mutual information (N, N) of each pair of sub-actions, in bits; the diagonal holds their entropies."""
     every = max(1, len(dataset) // _PAIRS_FROM)
     actions = dataset.actions[dataset.transitions[::every]].astype(np.int64)
     nvec = dataset.metadata.nvec
@@ -60,13 +60,13 @@ def mutual_information(dataset: OfflineDataset) -> NDArray[np.float64]:
 
 
 def _joint_counts(actions: NDArray[np.int16]) -> NDArray[np.int64]:
-    """How often each joint action that occurs does (distinct,)."""
+    """Counts (distinct,) of the joint actions that occur."""
     rows = np.ascontiguousarray(actions)
     as_bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1])))[:, 0]
     return np.unique(as_bytes, return_counts=True)[1]
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:
-    """Of the distribution that counts are drawn from, in bits."""
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log2(shares)).sum())
+    """Entropy in bits of the empirical distribution with these counts."""
+    probabilities = counts[counts > 0] / counts.sum()
+    return float(-(probabilities * np.log2(probabilities)).sum())

@@ -1,4 +1,4 @@
-"""Levels: which behaviour policies a dataset is collected with, in equal shares."""
+"""Levels: the behaviour policies that collect a dataset, in equal shares."""
 
 from spin_rl.errors import unknown_name
 

@@ -1,4 +1,4 @@
-"""What a dataset says about itself: ``metadata.json``, written last, so that a folder without it is no dataset."""
+"""The metadata of a dataset: ``metadata.json``, written last, so that a folder without it is not a dataset."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from spin_rl.errors import UserError
 
 SCHEMA = 1
-"""Version of the format; raised when old readers would misread new files."""
+"""Version of the format; increased when old readers would misread new files."""
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One of the policies that a dataset was collected with, and what it reached there."""
+    """One of the policies that collected a dataset, and its returns there."""
 
-    name: str  # random, medium, expert, or where an import came from
-    policy: str  # in words
-    policy_digest: str  # of its weights; empty where it has none
+    name: str  # random, medium, expert, or the level of an import
+    policy: str  # description
+    policy_digest: str  # of its weights; empty if it has none
     epsilon: float
     episodes: int
     transitions: int
@@ -33,7 +33,7 @@ class Part:
 
     file: str
     rows: int
-    digest: str  # of its content
+    digest: str  # of the content
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class DatasetMetadata:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The fields that go into the digest beside the content."""
+        """The fields that are part of the digest, besides the content."""
         return {
             "schema": self.schema,
             "task": self.task,
@@ -109,12 +109,14 @@ class DatasetMetadata:
         """Read what ``to_json`` wrote.
 
         Raises:
-            UserError: not such a file, or of a newer format; names ``where``.
+            UserError: not such a file, or one of another format; the message names ``where``.
         """
         try:
             content = json.loads(text)
             if content["schema"] != SCHEMA:
-                raise UserError(f"{where} has format {content['schema']}, this version reads {SCHEMA}; update spin-rl.")
+                raise UserError(
+                    f"{where} has format {content['schema']}, but this version reads format {SCHEMA}; update spin-rl."
+                )
             known = {field.name for field in fields(cls)}
             content = {name: value for name, value in content.items() if name in known}
             content["nvec"] = tuple(int(choices) for choices in content["nvec"])

@@ -1,6 +1,6 @@
-"""Parquet parts: one column per dimension, floats byte-stream split, counters as differences, everything zstd.
+"""Parquet parts: one column per dimension; byte-stream split floats, delta-encoded counters, zstd for everything.
 
-A column per dimension compresses better than a list column, and any tool that reads Parquet can use it.
+A column per dimension compresses better than a list column and is readable by any tool that reads Parquet.
 """
 
 import os
@@ -19,12 +19,12 @@ from spin_rl.platform.datasets.metadata import DatasetMetadata, Part
 from spin_rl.platform.datasets.rows import ContentDigest, Rows, join
 
 PART_ROWS = 100_000
-"""A part is closed at the first whole chunk of episodes that brings it to so many rows."""
+"""A part is closed after the first block of episodes that brings it to this number of rows."""
 
 _ROW_GROUP = 32_768
 
 _QUICK, _SMALL = 3, 12
-"""Levels of zstd, for what is kept for a while and for good. Level 19 takes six times as long for 1.5 % less."""
+"""Levels of zstd for temporary and for final files. Level 19 takes six times as long and saves 1.5 %."""
 
 
 def part_schema(observation_size: int, sub_actions: int) -> pa.Schema:
@@ -38,7 +38,7 @@ def part_schema(observation_size: int, sub_actions: int) -> pa.Schema:
 
 
 def write_part(path: Path, rows: Rows, compression_level: int = _QUICK) -> None:
-    """Write rows as one Parquet file that is on the disk when this returns; a kill leaves no file of this name."""
+    """Write rows as one Parquet file, synced to disk; a kill meanwhile leaves no file of this name."""
     schema = part_schema(rows.observations.shape[1], rows.actions.shape[1])
     columns = [rows.episode, rows.step, *rows.observations.T, *rows.actions.T, rows.rewards, rows.terminated]
     table = pa.table([np.ascontiguousarray(column) for column in columns], schema=schema)
@@ -62,16 +62,17 @@ def write_part(path: Path, rows: Rows, compression_level: int = _QUICK) -> None:
 
 
 def read_part(file: str | Path | BinaryIO, name: str, observation_size: int, sub_actions: int) -> Rows:
-    """Read a part; its values are not judged yet.
+    """Read a part; its values are not checked yet, see ``check_rows``.
 
     Raises:
-        UserError: not a whole Parquet file or not of the expected columns; names the file and, where known, the rows.
+        UserError: not a complete Parquet file, or other columns than expected; the message names the file and, if
+            known, the rows.
     """
     try:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         schema = parquet.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{name} is no whole Parquet file ({_brief(error)}); {MAKE_AGAIN}") from error
+        raise UserError(f"{name} is not a complete Parquet file ({_brief(error)}); {MAKE_AGAIN}") from error
     expected = part_schema(observation_size, sub_actions)
     if not schema.equals(expected):
         raise UserError(f"{name} has other columns than its task: {_difference(schema, expected)}; {MAKE_AGAIN}")
@@ -107,16 +108,22 @@ def _decode(table: pa.Table, observation_size: int, sub_actions: int) -> Rows:
 
 
 def check_rows(rows: Rows, name: str, nvec: tuple[int, ...], first_episode: int) -> None:
-    """Judge every value of a part's rows.
+    """Check every value of a part's rows.
+
+    Args:
+        rows: of the part.
+        name: of the file, for messages.
+        nvec: choices per sub-action (N,).
+        first_episode: number that the part's first episode must have.
 
     Raises:
-        UserError: names the file, the row and what is wrong there.
+        UserError: an invalid value; the message names the file, the row and the problem.
     """
-    new = np.flatnonzero(rows.step[1:] == 0) + 1  # rows that start an episode, but for the first
+    new = np.flatnonzero(rows.step[1:] == 0) + 1  # rows that start an episode, except the first
     last = np.append(new, len(rows.step)) - 1  # rows that have only an observation
     is_last = np.zeros(len(rows.step), bool)
     is_last[last] = True
-    # the row after each row is its continuation, or the first of the next episode
+    # each row is followed by the next step of its episode, or by the first step of the next episode
     follows = rows.episode[1:] == np.where(is_last[:-1], rows.episode[:-1] + 1, rows.episode[:-1])
     follows &= rows.step[1:] == np.where(is_last[:-1], 0, rows.step[:-1] + 1)
     before_last = np.append(is_last[1:], False) & ~is_last
@@ -143,16 +150,16 @@ def read_verified(
     where: str,
     on_rows: Callable[[int], None] | None = None,
 ) -> Iterator[Rows]:
-    """All parts in order, verified: schema, order, ranges, finiteness, each part's digest, at the end the whole one.
+    """All parts in order, verified: schema, order, ranges, finiteness, the digest of each part and of the whole.
 
     Args:
-        metadata: the dataset's.
+        metadata: of the dataset.
         open_part: opens a part's file by its name.
-        where: the dataset's location, for messages.
+        where: location of the dataset, for messages.
         on_rows: called with the number of rows just verified.
 
     Raises:
-        UserError: names the file and the row.
+        UserError: a part is damaged; the message names the file and the row.
     """
     whole = ContentDigest(metadata.identity)
     episodes = total = 0
@@ -167,7 +174,7 @@ def read_verified(
         check_rows(rows, name, metadata.nvec, episodes)
         if len(rows.step) != part.rows or part_digest(rows) != part.digest:
             raise UserError(
-                f"{name}, rows 0 to {len(rows.step) - 1}, is not the content that was written (digest); {MAKE_AGAIN}"
+                f"{name}, rows 0 to {len(rows.step) - 1}, differs from what was written (digest); {MAKE_AGAIN}"
             )
         whole.update(rows)
         episodes, total = int(rows.episode[-1]) + 1, total + len(rows.step)
@@ -186,9 +193,9 @@ def part_digest(rows: Rows) -> str:
 
 
 class PartWriter:
-    """Writes blocks of whole episodes as parts of a folder and keeps the digest of all of them.
+    """Writes blocks of whole episodes as parts of a folder and computes the digest of all of them.
 
-    Parts are compressed side by side, in threads. A context manager: it ends them, whatever happens.
+    Parts are compressed in parallel threads; as a context manager it ends the threads in any case.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
@@ -205,7 +212,7 @@ class PartWriter:
             self._flush()
 
     def finish(self) -> str:
-        """Write what is left; returns the digest of the whole."""
+        """Write the remaining rows; returns the digest of the whole dataset."""
         self._flush()
         for writing in self._writing:
             writing.result()
@@ -223,7 +230,7 @@ class PartWriter:
         rows = join(self._waiting)
         self._waiting = []
         name = f"part-{len(self.parts):05d}.parquet"
-        if len(self._writing) >= _WRITERS:  # so many are held in memory at most
+        if len(self._writing) >= _WRITERS:  # limits how many are in memory
             self._writing.pop(0).result()
         self._writing.append(self._threads.submit(write_part, self._folder / name, rows, _SMALL))
         self._digest.update(rows)
@@ -235,14 +242,14 @@ _WRITERS = 4
 
 def _difference(found: pa.Schema, expected: pa.Schema) -> str:
     missing = [name for name in expected.names if name not in found.names]
-    foreign = [name for name in found.names if name not in expected.names]
-    other = [n for n in found.names if n in expected.names and found.field(n).type != expected.field(n).type]
-    said = [
+    unexpected = [name for name in found.names if name not in expected.names]
+    retyped = [n for n in found.names if n in expected.names and found.field(n).type != expected.field(n).type]
+    differences = [
         f"{what} {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-        for what, names in (("missing", missing), ("not expected", foreign), ("of another type", other))
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another type", retyped))
         if names
     ]
-    return "; ".join(said) or "their order"
+    return "; ".join(differences) or "another order"
 
 
 def _brief(error: Exception) -> str:

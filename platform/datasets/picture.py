@@ -1,9 +1,10 @@
-"""A picture of a dataset: returns, choices of each sub-action, dependence of each pair."""
+"""A picture of a dataset: returns, choices of each sub-action, dependence of each pair of sub-actions."""
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from spin_rl.platform.datasets.inspect import action_counts, mutual_information
 from spin_rl.platform.datasets.reader import OfflineDataset
@@ -11,10 +12,6 @@ from spin_rl.platform.datasets.reader import OfflineDataset
 
 def draw(dataset: OfflineDataset, path: Path) -> None:
     """Write the picture as PNG."""
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     metadata = dataset.metadata
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     figure.suptitle(f"{metadata.key}: {metadata.transitions:,} transitions, {metadata.episodes:,} episodes")
@@ -23,8 +20,8 @@ def draw(dataset: OfflineDataset, path: Path) -> None:
     returns, first = dataset.returns(), 0
     edges = np.histogram_bin_edges(returns, bins=40)
     for behaviour in metadata.behaviours:
-        its = returns[first : first + behaviour.episodes]
-        left.hist(its, bins=edges, alpha=0.7, label=f"{behaviour.name}, mean {behaviour.return_mean:.0f}")
+        behaviour_returns = returns[first : first + behaviour.episodes]
+        left.hist(behaviour_returns, bins=edges, alpha=0.7, label=f"{behaviour.name}, mean {behaviour.return_mean:.0f}")
         first += behaviour.episodes
     for reference, name in ((metadata.reference_random, "random"), (metadata.reference_expert, "expert")):
         if reference is not None:
@@ -33,13 +30,13 @@ def draw(dataset: OfflineDataset, path: Path) -> None:
     left.set(xlabel="return of an episode", ylabel="episodes", title="Returns")
     left.legend()
 
-    shares = np.full((len(metadata.nvec), max(metadata.nvec)), np.nan)  # (N, C), empty where there is no such choice
-    for row, counts in zip(shares, action_counts(dataset), strict=True):
+    frequencies = np.full((len(metadata.nvec), max(metadata.nvec)), np.nan)  # (N, C), NaN at missing choices
+    for row, counts in zip(frequencies, action_counts(dataset), strict=True):
         row[: len(counts)] = counts / counts.sum()
-    drawn = middle.imshow(shares, aspect="auto", vmin=0, cmap="viridis", interpolation="nearest")
+    drawn = middle.imshow(frequencies, aspect="auto", vmin=0, cmap="viridis", interpolation="nearest")
     figure.colorbar(drawn, ax=middle)
     middle.xaxis.set_major_locator(MaxNLocator(integer=True))
-    middle.set(xlabel="choice", ylabel="sub-action", title="Share of each choice")
+    middle.set(xlabel="choice", ylabel="sub-action", title="Frequency of each choice")
 
     information = mutual_information(dataset)
     np.fill_diagonal(information, np.nan)

@@ -1,4 +1,4 @@
-"""Two ways to run independent pieces of work: Ray tasks side by side, or one after the other in this process."""
+"""Two ways to run independent pieces of work: Ray tasks in parallel, or one after the other in this process."""
 
 import os
 from collections.abc import Callable
@@ -7,21 +7,21 @@ from typing import Any, Self
 
 
 class InProcess:
-    """Runs each piece when its result is asked for."""
+    """Runs each piece when its result is requested."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Any, Callable[[], Any]]] = []
 
     @property
     def free(self) -> bool:
-        """One more piece may be submitted."""
+        """Whether another piece may be submitted."""
         return not self._waiting
 
     def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
         self._waiting.append((key, lambda: function(*arguments)))
 
     def next(self) -> tuple[Any, Any]:
-        """Key and result of a piece that is done."""
+        """Key and result of a finished piece."""
         key, run = self._waiting.pop(0)
         return key, run()
 
@@ -36,49 +36,44 @@ class RayPool:
     """Runs up to ``workers`` pieces at once as Ray tasks of one CPU each, by default one per CPU of the cluster."""
 
     def __init__(self, workers: int | None) -> None:
+        import ray  # here, so that datasets are collected and read without Ray where no pool is used
+
+        self._ray = ray
         self._workers = workers
         self._running: dict[Any, Any] = {}
-        self._mine = False
+        self._started_ray = False
 
     def __enter__(self) -> Self:
-        import ray
-
-        if not ray.is_initialized():
+        if not self._ray.is_initialized():
             address = os.environ.get("RAY_ADDRESS")
-            # a pool wider than this machine still runs, so that a test of two workers does on one core
+            # a pool wider than this machine is allowed, so that a test of two workers runs on one core
             options = (
                 {}
                 if address
                 else {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, self._workers or 1)}
             )
-            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **options)
-            self._mine = True
-        self._workers = self._workers or int(ray.cluster_resources()["CPU"])
+            self._ray.init(address=address or "local", log_to_driver=False, logging_level="error", **options)
+            self._started_ray = True
+        self._workers = self._workers or int(self._ray.cluster_resources()["CPU"])
         return self
 
     @property
     def free(self) -> bool:
-        """One more piece may be submitted."""
+        """Whether another piece may be submitted."""
         return len(self._running) < (self._workers or 1)
 
     def submit(self, key: Any, function: Callable[..., Any], *arguments: Any) -> None:
-        import ray
-
-        self._running[ray.remote(function).remote(*arguments)] = key
+        self._running[self._ray.remote(function).remote(*arguments)] = key
 
     def next(self) -> tuple[Any, Any]:
-        """Key and result of the piece that is done first."""
-        import ray
-
-        (done,), _ = ray.wait(list(self._running), num_returns=1)
-        return self._running.pop(done), ray.get(done)
+        """Key and result of the piece that finishes first."""
+        (done,), _ = self._ray.wait(list(self._running), num_returns=1)
+        return self._running.pop(done), self._ray.get(done)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import ray
-
         for reference in self._running:
-            ray.cancel(reference, force=True)
-        if self._mine:
-            ray.shutdown()
+            self._ray.cancel(reference, force=True)
+        if self._started_ray:
+            self._ray.shutdown()

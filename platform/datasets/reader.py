@@ -1,4 +1,4 @@
-"""Opening a dataset: a memory-mapped Arrow copy, made and verified once per machine, shared by all of its processes."""
+"""Opening a dataset: a memory-mapped Arrow copy, made and verified once per machine and shared by its processes."""
 
 import json
 import shutil
@@ -18,11 +18,11 @@ from spin_rl.platform.common.leases import Lease
 from spin_rl.platform.datasets.metadata import DatasetMetadata
 from spin_rl.platform.datasets.parts import read_verified
 from spin_rl.platform.datasets.rows import Rows
-from spin_rl.platform.datasets.store import Root, find_metadata, held
+from spin_rl.platform.datasets.store import DatasetRoot, exclusive, find_metadata
 
 
-class Batch(NamedTuple):
-    """Transitions drawn from a dataset."""
+class TransitionArrays(NamedTuple):
+    """A batch of transitions from a dataset, as NumPy arrays."""
 
     observation: NDArray[np.float32]  # (B, S)
     action: NDArray[np.int16]  # (B, N)
@@ -48,7 +48,7 @@ class OfflineDataset:
     actions: NDArray[np.int16]  # (rows, N)
     rewards: NDArray[np.float32]  # (rows,)
     terminated: NDArray[np.bool_]  # (rows,)
-    transitions: NDArray[np.int32]  # (transitions,) row of each
+    transitions: NDArray[np.int32]  # (transitions,) row of each transition
     episode_offsets: NDArray[np.int64]  # (episodes + 1,) into transitions
 
     @property
@@ -59,10 +59,10 @@ class OfflineDataset:
         """Number of transitions."""
         return len(self.transitions)
 
-    def batch(self, indices: NDArray[np.integer]) -> Batch:
+    def batch(self, indices: NDArray[np.integer]) -> TransitionArrays:
         """The transitions with these numbers (B,), each in [0, transitions)."""
         rows = self.transitions.take(indices)  # take is twice as fast as indexing with an array
-        return Batch(
+        return TransitionArrays(
             observation=self.observations.take(rows, axis=0),
             action=self.actions.take(rows, axis=0),
             reward=self.rewards.take(rows),
@@ -71,11 +71,11 @@ class OfflineDataset:
         )
 
     def starts(self) -> NDArray[np.int64]:
-        """Rows at which episodes start, and the number of rows (episodes + 1,)."""
+        """Rows (episodes + 1,) at which episodes start, and finally the number of rows."""
         return self.episode_offsets + np.arange(len(self.episode_offsets))  # transition t of episode e: row t + e
 
     def returns(self) -> NDArray[np.float64]:
-        """Undiscounted return of each episode (episodes,)."""
+        """Undiscounted returns (episodes,)."""
         # the row between two episodes has reward 0
         return np.add.reduceat(self.rewards, self.starts()[:-1], dtype=np.float64)
 
@@ -91,41 +91,42 @@ def open_dataset(
 ) -> OfflineDataset:
     """Open a dataset for training.
 
-    The first opening on a machine verifies every value and writes the Arrow copy, under a lease; later ones map it.
+    The first call on a machine verifies every value and writes the Arrow copy, under a lease; later ones only map it.
 
     Args:
         task: name of the task.
         level: name of the level.
         bins: choices per action dimension.
-        root: where datasets lie, a folder or any fsspec location; ``SPIN_RL_DATA`` or ``./data`` by default.
+        root: location of datasets, a folder or any fsspec location; ``SPIN_RL_DATA`` or ``./data`` by default.
         version: the newest by default.
         on_rows: called with the number of rows just verified, if the copy has to be made.
 
     Raises:
-        UserError: not there (the message has the command that makes it), or damaged (it names the file and the row).
+        UserError: no such dataset (the message gives the command that makes it), or a damaged one (the message names
+            the file and the row).
     """
     metadata = find_metadata(task, level, bins=bins, root=root, version=version)
-    place = Root(root)
+    place = DatasetRoot(root)
     copy = _copy_folder(place, metadata)
     if not (copy / _READY).exists():
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with held(copy.parent / f".{metadata.digest}.lease") as lease:
+            with exclusive(copy.parent / f".{metadata.digest}.lease") as lease:
                 if not (copy / _READY).exists():
                     _make_copy(place, metadata, copy, on_rows, lease)
         except OSError as error:
             raise UserError(
-                f"The Arrow copy {copy} cannot be written ({error.strerror or error}); make room there, or name "
-                "another folder with SPIN_RL_CACHE."
+                f"The Arrow copy {copy} cannot be written ({error.strerror or error}); free some space there, or "
+                "choose another folder with SPIN_RL_CACHE."
             ) from error
     return _map_copy(metadata, copy)
 
 
-def verify_dataset(metadata: DatasetMetadata, place: Root, on_rows: Callable[[int], None] | None = None) -> None:
-    """Read everything again and judge it, this machine's Arrow copy too, if it has one.
+def verify_dataset(metadata: DatasetMetadata, place: DatasetRoot, on_rows: Callable[[int], None] | None = None) -> None:
+    """Read and check everything again, including this machine's Arrow copy, if there is one.
 
     Raises:
-        UserError: something is damaged; names the file and the row.
+        UserError: something is damaged; the message names the file and the row.
     """
     check_spaces(metadata, f"{place.location}/{metadata.key}")
     copy = _copy_folder(place, metadata)
@@ -147,24 +148,24 @@ def verify_dataset(metadata: DatasetMetadata, place: Root, on_rows: Callable[[in
         raise _damaged_copy(copy, "episodes.arrow")
 
 
-def _copy_folder(place: Root, metadata: DatasetMetadata) -> Path:
+def _copy_folder(place: DatasetRoot, metadata: DatasetMetadata) -> Path:
     folder: Path = place.scratch / "arrow" / metadata.digest
     return folder
 
 
 def _damaged_copy(copy: Path, what: str) -> UserError:
-    return UserError(f"{copy}/{what} is damaged; delete the folder {copy}, it will be made again.")
+    return UserError(f"{copy}/{what} is damaged; delete the folder {copy}, and it will be made again.")
 
 
 class _Ends:
-    """Where episodes end in a dataset, gathered from its parts in order."""
+    """Where the episodes of a dataset end, collected from its parts in order."""
 
     def __init__(self, rows: int) -> None:
         self._is_last = np.ones(rows, bool)
         self._rows = 0
 
     def add(self, part: Rows) -> None:
-        # the last row of a part ends an episode too
+        # the last row of a part also ends an episode
         self._is_last[self._rows : self._rows + len(part.step) - 1] = part.step[1:] == 0
         self._rows += len(part.step)
 
@@ -173,10 +174,10 @@ class _Ends:
 
     def episode_offsets(self) -> NDArray[np.int64]:
         ends = np.flatnonzero(self._is_last)
-        return np.append(0, ends - np.arange(len(ends)))  # k ends lie before the end of episode k
+        return np.append(0, ends - np.arange(len(ends)))  # episode k is preceded by the ends of k others
 
 
-def _read(metadata: DatasetMetadata, place: Root, on_rows: Callable[[int], None] | None) -> Iterator[Rows]:
+def _read(metadata: DatasetMetadata, place: DatasetRoot, on_rows: Callable[[int], None] | None) -> Iterator[Rows]:
     folder = place.folder(metadata.key)
     return read_verified(
         metadata,
@@ -187,7 +188,7 @@ def _read(metadata: DatasetMetadata, place: Root, on_rows: Callable[[int], None]
 
 
 def check_spaces(metadata: DatasetMetadata, where: str) -> None:
-    """Raises UserError where a dataset's spaces are not those of its task, if the catalogue knows that."""
+    """Raises UserError if a dataset's spaces differ from those of its task; unknown tasks are not checked."""
     task = tasks().get((metadata.task, metadata.bins))
     if task is None:
         return
@@ -201,16 +202,16 @@ def check_spaces(metadata: DatasetMetadata, where: str) -> None:
     if found != expected:
         raise UserError(
             f"{where}/metadata.json has nvec {list(found[0])} and {found[1]} observations, but {task.key} has "
-            f"nvec {list(expected[0])} and {expected[1]}: it is another task's dataset."
+            f"nvec {list(expected[0])} and {expected[1]}: the dataset belongs to another task."
         )
 
 
 _READY = "ready.json"
-"""Written last into a copy: sizes of its files."""
+"""File with the sizes of a copy's files, written last."""
 
 
 def _make_copy(
-    place: Root, metadata: DatasetMetadata, copy: Path, on_rows: Callable[[int], None] | None, lease: Lease
+    place: DatasetRoot, metadata: DatasetMetadata, copy: Path, on_rows: Callable[[int], None] | None, lease: Lease
 ) -> None:
     """Verify the dataset and write its Arrow copy, under a lease."""
     check_spaces(metadata, f"{place.location}/{metadata.key}")
@@ -226,8 +227,8 @@ def _make_copy(
         ends.add(part)
         first = here.stop
 
-    for left in copy.parent.glob(f"{copy.name}.*.new"):  # by one that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in copy.parent.glob(f"{copy.name}.*.new"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     unfinished = copy.with_name(f"{copy.name}.{uuid.uuid4().hex}.new")
     unfinished.mkdir()
     try:
@@ -241,7 +242,7 @@ def _make_copy(
         ready = {"files": sizes, "rows": rows, "transitions": metadata.transitions}
         (unfinished / _READY).write_text(json.dumps(ready))
         lease.check()
-        shutil.rmtree(copy, ignore_errors=True)  # one without its last file
+        shutil.rmtree(copy, ignore_errors=True)  # an incomplete one
         unfinished.rename(copy)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -260,7 +261,7 @@ def _map_copy(metadata: DatasetMetadata, copy: Path) -> OfflineDataset:
 
 
 def _write_columns(path: Path, columns: dict[str, NDArray[Any]]) -> None:
-    """Arrays of equal length, (rows,) or (rows, width), as one Arrow record batch: one stretch of memory each."""
+    """Write arrays (rows,) or (rows, width) as one Arrow record batch, so that each is contiguous in the file."""
     arrays = [
         pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
         if array.ndim == 2
@@ -279,7 +280,7 @@ _NUMPY_TYPE = {pa.from_numpy_dtype(t): np.dtype(t) for t in (np.float32, np.int1
 def _map_columns(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of ``_write_columns`` as views of the mapped file."""
     batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    # Arrow's own conversions import pandas first, which takes a hundred times as long as all of this
+    # Arrow's own conversions first import pandas, which takes a hundred times as long as all of this
     columns = {}
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         is_list = pa.types.is_fixed_size_list(column.type)

@@ -1,4 +1,4 @@
-"""Rows: the table that a dataset is.
+"""Rows: a dataset as a table.
 
 Observations are stored once. An episode of T steps is T + 1 rows, the last of which has only an observation:
 
@@ -33,15 +33,15 @@ class Rows(NamedTuple):
     terminated: NDArray[np.bool_]  # (rows,)
 
     def starts(self) -> NDArray[np.int64]:
-        """Rows at which episodes start, and the number of rows (episodes + 1,)."""
+        """Rows (episodes + 1,) at which episodes start, and finally the number of rows."""
         return np.append(np.flatnonzero(self.step == 0), len(self.step))
 
     def returns(self) -> NDArray[np.float64]:
-        """Undiscounted return of each episode (episodes,)."""
+        """Undiscounted returns (episodes,)."""
         return np.add.reduceat(self.rewards.astype(np.float64), self.starts()[:-1])
 
     def lengths(self) -> NDArray[np.int64]:
-        """Steps of each episode (episodes,)."""
+        """Steps (episodes,) of each episode."""
         return np.diff(self.starts()) - 1
 
     def head(self, episodes: int) -> "Rows":
@@ -51,7 +51,7 @@ class Rows(NamedTuple):
         return Rows(*columns)
 
     def numbered_from(self, first_episode: int) -> "Rows":
-        """The same rows with episodes counted from ``first_episode``."""
+        """The same rows with episodes numbered from ``first_episode``."""
         return self._replace(episode=self.episode - self.episode[0] + first_episode)
 
 
@@ -79,10 +79,10 @@ def join(blocks: Iterable[Rows]) -> Rows:
 
 
 def episode_digests(starts: NDArray[np.int64], *columns: NDArray[Any]) -> Iterator[bytes]:
-    """A digest for each episode, which two share only where all of these columns are the same, bit for bit.
+    """A digest per episode; two episodes have the same one only if all of these columns are the same, bit for bit.
 
     Args:
-        starts: (episodes + 1,) rows at which episodes start, and the number of rows.
+        starts: (episodes + 1,) rows at which episodes start, and finally the number of rows.
         columns: (rows, ...) each.
     """
     for start, end in pairwise(starts):
@@ -93,9 +93,9 @@ def episode_digests(starts: NDArray[np.int64], *columns: NDArray[Any]) -> Iterat
 
 
 class ContentDigest:
-    """Digest of rows in order, the same on every machine and however the rows are split into parts.
+    """Digest of rows in order: the same on every machine, and independent of how the rows are split into parts.
 
-    Each column is hashed by itself over its little-endian bytes; the digest is the hash of these and of the identity.
+    Each column is hashed separately as little-endian bytes; the digest is the hash of the identity and these hashes.
     """
 
     def __init__(self, identity: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Where datasets lie: ``<root>/<task>-<bins>/<level>-v<n>/``, under any fsspec location."""
+"""The location of datasets: ``<root>/<task>-<bins>/<level>-v<n>/``, under any fsspec location."""
 
 import os
 import re
@@ -14,41 +14,46 @@ from fsspec.implementations.local import LocalFileSystem
 from spin_rl.envs.catalogue import BINS, get_task
 from spin_rl.errors import UserError
 from spin_rl.platform.common.leases import Lease, LeaseLostError
+from spin_rl.platform.datasets.levels import check_level
 from spin_rl.platform.datasets.metadata import DatasetMetadata
 
 
 def default_root() -> str:
-    """``SPIN_RL_DATA``, or ``./data``."""
+    """``SPIN_RL_DATA`` if it is set, otherwise ``./data``."""
     return os.environ.get("SPIN_RL_DATA") or "data"
 
 
 def absolute_root(location: str | Path) -> str:
-    """``location`` as processes that start in other folders have to be told it; an URL stays as it is."""
+    """``location`` as an absolute path, for processes that start in other folders; a URL is not changed."""
     return str(location) if "://" in str(location) else str(Path(location).absolute())
 
 
-class Root:
-    """A place that holds datasets: a local folder or any other fsspec location."""
+class DatasetRoot:
+    """A location that holds datasets: a local folder or any other fsspec location.
+
+    Raises:
+        UserError: not a location that fsspec knows.
+    """
 
     def __init__(self, location: str | Path | None = None) -> None:
         self.location = str(location or default_root()).rstrip("/")
         try:
             filesystem, path = fsspec.core.url_to_fs(self.location)
         except (ImportError, ValueError) as error:
-            raise UserError(f"{self.location} is no place for datasets: {error}") from error
+            raise UserError(f"{self.location} is not a valid location for datasets: {error}") from error
         self.filesystem: Any = filesystem
         self.path = str(path)
 
     @property
     def local(self) -> Path | None:
-        """The folder, where the root is one."""
+        """The folder, if the root is a local one; otherwise None."""
         return Path(self.path) if isinstance(self.filesystem, LocalFileSystem) else None
 
     @property
     def scratch(self) -> Path:
-        """Folder on this machine for what is derived or unfinished: ``SPIN_RL_CACHE``, or beside the datasets."""
-        if named := os.environ.get("SPIN_RL_CACHE"):
-            return Path(named)
+        """Folder on this machine for derived and unfinished files: ``SPIN_RL_CACHE``, or beside the datasets."""
+        if cache := os.environ.get("SPIN_RL_CACHE"):
+            return Path(cache)
         return self.local / ".cache" if self.local else Path.home() / ".cache" / "spin-rl"
 
     def folder(self, key: str) -> str:
@@ -59,7 +64,7 @@ class Root:
         """Metadata of the dataset ``<task>-<bins>/<level>-v<n>``; None if there is none.
 
         Raises:
-            UserError: it is damaged, or describes another dataset than its folder's name says.
+            UserError: it is damaged, or describes another dataset than the folder's name.
         """
         where = f"{self.location}/{key}/metadata.json"
         try:
@@ -69,12 +74,12 @@ class Root:
         metadata = DatasetMetadata.from_json(text, where)
         if metadata.key != key:
             raise UserError(
-                f"{where} describes {metadata.key}: the folder was renamed or copied; give it back its name."
+                f"{where} describes {metadata.key}: the folder was renamed or copied; restore its original name."
             )
         return metadata
 
     def versions(self, task: str, bins: int, level: str) -> list[int]:
-        """Versions of a level that are there as whole datasets, oldest first."""
+        """Versions of a level that exist as complete datasets, oldest first."""
         pattern = re.compile(re.escape(level) + r"-v([1-9]\d*)")
         found = [pattern.fullmatch(name) for name in self._names(f"{self.path}/{task}-{bins}")]
         numbers = sorted(int(match[1]) for match in found if match)
@@ -83,7 +88,7 @@ class Root:
         ]
 
     def datasets(self) -> list[DatasetMetadata]:
-        """All datasets, by name."""
+        """All datasets, sorted by name."""
         keys = [
             f"{task}/{name}"
             for task in self._names(self.path)
@@ -94,15 +99,15 @@ class Root:
         return [metadata for key in sorted(keys) if (metadata := self.read_metadata(key))]
 
     def publish(self, built: Path, key: str) -> None:
-        """Make a folder that was built on this machine a dataset of this root, all at once.
+        """Turn a folder that was built on this machine into a dataset of this root, in one atomic step.
 
-        A local folder is renamed. Elsewhere the parts are copied first and the metadata, which makes it a dataset,
-        last.
+        In a local root the folder is renamed. Elsewhere the parts are copied first and the metadata, which makes the
+        folder a dataset, last.
         """
         if self.local:
             target = Path(self.folder(key))
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists():  # without metadata, or it would have been found
+            if target.exists():  # without metadata, or it would count as a version
                 shutil.rmtree(target)
             built.rename(target)
             return
@@ -119,11 +124,11 @@ class Root:
 
 
 @contextmanager
-def held(place: Path) -> Iterator[Lease]:
-    """The lease at ``place``, waited for: one process, of all machines that share the folder, makes what lies there.
+def exclusive(place: Path) -> Iterator[Lease]:
+    """Wait for the lease at ``place`` and hold it, so that only one process on any machine works there at a time.
 
     Raises:
-        UserError: it was lost, as ``Lease.check`` found out: this process was suspended for too long.
+        UserError: the lease was lost because this process was suspended for too long; ``Lease.check`` notices it.
     """
     lease = Lease(place)
     lease.acquire()
@@ -131,23 +136,23 @@ def held(place: Path) -> Iterator[Lease]:
         with lease:
             yield lease
     except LeaseLostError as error:
-        raise UserError(f"Another process went on with this one's work: {error} Run the command again.") from error
+        raise UserError(f"Another process took over this one's work: {error} Run the command again.") from error
 
 
 def list_datasets(root: str | Path | None = None) -> list[DatasetMetadata]:
     """Every dataset under ``root``."""
-    return Root(root).datasets()
+    return DatasetRoot(root).datasets()
 
 
 def find_metadata(
     task: str, level: str, *, bins: int = BINS, root: str | Path | None = None, version: int | None = None
 ) -> DatasetMetadata:
-    """Metadata of a dataset: of its newest version unless one is named.
+    """Metadata of a dataset, by default of its newest version.
 
     Raises:
-        UserError: unknown task or level, or not made yet; the message has the command that makes it.
+        UserError: unknown task or level, or a dataset not made yet; the message gives the command that makes it.
     """
-    place = Root(root)
+    place = DatasetRoot(root)
     versions = place.versions(task, bins, level)
     if versions and version in (None, *versions):
         metadata = place.read_metadata(f"{task}-{bins}/{level}-v{version or versions[-1]}")
@@ -155,8 +160,6 @@ def find_metadata(
             return metadata
     if versions:
         raise UserError(f"{task}-{bins}/{level} has no version {version} in {place.location}, only {versions}.")
-    from spin_rl.platform.datasets.levels import check_level
-
     get_task(task, bins)
     check_level(level)
     option = "" if bins == BINS else f" --bins {bins}"

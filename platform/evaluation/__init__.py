@@ -1,1 +1,1 @@
-"""Evaluation of policies over whole episodes, and films of them."""
+"""Evaluation of policies over whole episodes, and videos of them."""

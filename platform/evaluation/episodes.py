@@ -11,16 +11,16 @@ from spin_rl.envs import BatchPolicy, Task, rollout
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Returns over ``episodes`` episodes."""
+    """Statistics of the returns of ``episodes`` episodes."""
 
     return_mean: float
-    return_std: float
-    normalized_score: float
+    return_std: float  # sample standard deviation over the episodes
+    normalized_score: float  # of the mean
     episodes: int
 
 
 EVALUATION_SEED = 1_000_003
-"""Every method and every seed is evaluated on the same episodes: their starts and draws come from this seed."""
+"""Seed of the episodes' initial states and draws: every method and every seed is evaluated on the same episodes."""
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
 
 
 def summarize(returns: Sequence[float] | NDArray[np.float64], task: Task) -> EvaluationResult:
-    """The result that episodes of these returns are."""
+    """The result for episodes with these returns (episodes,)."""
     values = np.asarray(returns, np.float64)
     mean = float(values.mean())
     return EvaluationResult(

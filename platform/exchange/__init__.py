@@ -1,1 +1,1 @@
-"""Datasets from elsewhere and to elsewhere: the factorised benchmark's files, RLlib, Minari, tables."""
+"""Import and export of datasets: the factorised benchmark's files, RLlib, Minari, tables."""

@@ -1,6 +1,6 @@
 """The files of the factorised benchmark (Beeson et al. 2024, arXiv 2411.11088): a pickled list of tuples.
 
-Each is (observation, action, reward, next observation, done).
+Each tuple is (observation, action, reward, next observation, done).
 """
 
 from collections.abc import Callable, Iterator
@@ -22,9 +22,12 @@ def read(path: Path, source: Source, *, on_progress: Callable[[int, int], None] 
     """The transitions of a file, streamed.
 
     Args:
-        path: the pickle.
-        source: its name and the spaces that it must have.
-        on_progress: called with bytes so far and in all.
+        path: of the pickle.
+        source: name of the file, and the spaces that it must have.
+        on_progress: called with the bytes read so far and the total.
+
+    Raises:
+        UserError: no such file, or an invalid row; the message names it.
     """
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
@@ -52,16 +55,16 @@ def read(path: Path, source: Source, *, on_progress: Callable[[int, int], None] 
 
 
 def _stack(values: tuple[Any, ...], where: str) -> NDArray[Any]:
-    """Values of one kind, one per row, as an array."""
+    """Values of equal type and shape, one per row, as an array (rows, ...)."""
     first = values[0]
     if not isinstance(first, PickledArray):
         if not all(isinstance(value, bool | int | float | np.generic) for value in values):
             raise UserError(f"{where} and after: a value is neither a number nor an array of numbers.")
         return np.array(values)
-    alike = all(
+    equal = all(
         isinstance(value, PickledArray) and value.shape == first.shape and value.dtype == first.dtype
         for value in values
     )
-    if not alike:
-        raise UserError(f"{where} and after: the arrays are not of one shape and type.")
+    if not equal:
+        raise UserError(f"{where} and after: the arrays differ in shape or type.")
     return np.frombuffer(b"".join(value.data for value in values), first.dtype).reshape(len(values), *first.shape)

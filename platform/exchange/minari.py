@@ -1,4 +1,4 @@
-"""Minari datasets with Discrete or MultiDiscrete actions and flat observations; needs the package ``minari``."""
+"""Minari datasets with Discrete or MultiDiscrete actions and flat observations; ``minari`` is an optional package."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,8 +18,11 @@ def read(name: str, source: Source, *, on_progress: Callable[[int, int], None] |
 
     Args:
         name: its Minari id, such as ``cheetah-run/medium-v0``.
-        source: its name and the spaces that it must have.
-        on_progress: called with episodes so far and in all.
+        source: name of the dataset, and the spaces that it must have.
+        on_progress: called with the episodes read so far and the total.
+
+    Raises:
+        UserError: no such dataset, other spaces, or invalid values; the message names the episode and the step.
     """
     dataset = _load(name)
     start = _first_choice(dataset.action_space, source)
@@ -42,10 +45,12 @@ def read(name: str, source: Source, *, on_progress: Callable[[int, int], None] |
 
 
 def write(dataset: OfflineDataset, name: str, *, on_progress: Callable[[int, int], None] | None = None) -> None:
-    """Write a dataset as a new local Minari dataset with the id ``name``."""
-    minari = _minari()
-    from minari.data_collector import EpisodeBuffer
+    """Write a dataset as a new local Minari dataset with the id ``name``.
 
+    Raises:
+        UserError: Minari is not installed, or already has a dataset with this id.
+    """
+    minari = _minari()
     metadata = dataset.metadata
     buffers = []
     for number in range(metadata.episodes):
@@ -54,7 +59,7 @@ def write(dataset: OfflineDataset, name: str, *, on_progress: Callable[[int, int
         truncations = np.zeros(len(rows), bool)
         truncations[-1] = not terminations[-1]
         buffers.append(
-            EpisodeBuffer(
+            minari.data_collector.EpisodeBuffer(
                 id=number,
                 observations=dataset.observations[rows[0] : rows[-1] + 2],
                 actions=dataset.actions[rows].astype(np.int64),
@@ -67,8 +72,8 @@ def write(dataset: OfflineDataset, name: str, *, on_progress: Callable[[int, int
         if on_progress:
             on_progress(number + 1, metadata.episodes)
     if name in minari.list_local_datasets():
-        raise UserError(f"There is a Minari dataset {name} already; name another one.")
-    with warnings.catch_warnings(action="ignore"):  # it misses an address, an environment, a permanent link
+        raise UserError(f"There is already a Minari dataset {name}; choose another name.")
+    with warnings.catch_warnings(action="ignore"):  # about missing e-mail, environment and permalink
         minari.create_dataset_from_buffers(
             name,
             buffers,
@@ -87,15 +92,15 @@ def _load(name: str) -> Any:
     try:
         return minari.load_dataset(name)
     except (FileNotFoundError, ValueError) as error:
-        there = ", ".join(minari.list_local_datasets()) or "none"
+        local = ", ".join(minari.list_local_datasets()) or "none"
         raise UserError(
-            f"There is no Minari dataset {name} on this machine (there is: {there}); get it with: "
+            f"There is no Minari dataset {name} on this machine (there is: {local}); download it with: "
             f"minari download {name}"
         ) from error
 
 
 def _first_choice(space: Any, source: Source) -> NDArray[np.int64]:
-    """The lowest value of each sub-action."""
+    """The lowest value (N,) of each sub-action."""
     if isinstance(space, Discrete):
         nvec, start = [int(space.n)], np.array([space.start])
     elif isinstance(space, MultiDiscrete) and space.nvec.ndim == 1:
@@ -103,13 +108,13 @@ def _first_choice(space: Any, source: Source) -> NDArray[np.int64]:
     else:
         raise UserError(f"{source.name} has actions in {space}; only Discrete and MultiDiscrete ones can be imported.")
     if nvec != list(source.nvec):
-        raise UserError(f"{source.name} has nvec {nvec}, but {list(source.nvec)} is expected.")
+        raise UserError(f"{source.name} has nvec {nvec}, but its task has {list(source.nvec)}.")
     return start
 
 
 def _minari() -> Any:
     try:
-        import minari
+        import minari  # optional
     except ImportError as error:
         raise UserError("Minari is not installed; install it with: pip install 'spin-rl[minari]'") from error
     return minari

@@ -24,7 +24,16 @@ _NEEDED = ("eps_id", "obs", "actions", "rewards", "new_obs", "terminateds", "tru
 
 
 def read(path: Path, source: Source, *, on_progress: Callable[[int, int], None] | None = None) -> Iterator[Transitions]:
-    """The transitions of a file or of all files in a folder, in the order of their names."""
+    """The transitions of a file, or of all files in a folder sorted by name.
+
+    Args:
+        path: of the file or folder.
+        source: the spaces that they must have.
+        on_progress: called with the rows of a file read so far and their total.
+
+    Raises:
+        UserError: no such file, missing columns, or invalid values; the message names the file and the row.
+    """
     for file in files(path, "parquet"):
         here = source._replace(name=str(file))
         first = 0
@@ -34,9 +43,9 @@ def read(path: Path, source: Source, *, on_progress: Callable[[int, int], None] 
             truncated = boolean(table, "truncateds")
             terminated = boolean(table, "terminateds")
             episode = table["eps_id"].to_pylist()
-            # an episode that a recording broke off has no flag at its end, but the next one has another id
-            broken_off = np.array([one != other for one, other in zip(episode, [*episode[1:], None], strict=True)])
-            broken_off[-1] = False
+            # an episode that was cut off by the end of a recording has no flag at its end, but the next id differs
+            cut_off = np.array([one != other for one, other in zip(episode, [*episode[1:], None], strict=True)])
+            cut_off[-1] = False
             if any(value is None for value in episode):
                 raise UserError(f"{file}, row {first}: an episode has no eps_id.")
             yield here.batch(
@@ -46,17 +55,17 @@ def read(path: Path, source: Source, *, on_progress: Callable[[int, int], None] 
                 reward=matrix(table, "rewards", str(file))[:, 0],
                 next_observation=_arrays(table, "new_obs", here, first),
                 terminated=terminated,
-                ended=terminated | truncated | broken_off,
+                ended=terminated | truncated | cut_off,
             )
             first += table.num_rows
 
 
 def _arrays(table: pa.Table, name: str, source: Source, first: int) -> NDArray[Any]:
-    """A column as an array (rows, width). RLlib compresses observations by default: a pickled array, LZ4, base64."""
+    """A column as an array (rows, width). RLlib by default compresses observations: pickled array, LZ4, base64."""
     if not pa.types.is_string(table[name].type) and not pa.types.is_large_string(table[name].type):
         return matrix(table, name, source.name)
     try:
-        from lz4.frame import LZ4FrameDecompressor
+        from lz4.frame import LZ4FrameDecompressor  # optional
     except ImportError as error:
         raise UserError(f"{source.name} is compressed; install lz4 to read it: pip install lz4") from error
     rows = []
@@ -68,19 +77,19 @@ def _arrays(table: pa.Table, name: str, source: Source, first: int) -> NDArray[A
             raise UserError(f"{where} is damaged ({error}).") from error
         rows.append(read_array(content, where))
     if len({row.shape for row in rows}) != 1:
-        raise UserError(f"{source.name}, row {first} and after: the values of {name} are not of one length.")
+        raise UserError(f"{source.name}, row {first} and after: the values of {name} have different lengths.")
     return np.stack(rows).reshape(len(rows), -1)
 
 
 _LARGEST = 1 << 24
-"""Bytes that one observation may have when decompressed."""
+"""Maximum size of a decompressed observation, in bytes."""
 
 
 def write(dataset: OfflineDataset, folder: Path, *, on_progress: Callable[[int, int], None] | None = None) -> None:
-    """Write a dataset as RLlib's columns: ``episodes-00000.parquet`` and on, in ``folder``."""
+    """Write a dataset in RLlib's column format: ``episodes-00000.parquet`` and so on, in ``folder``."""
     metadata = dataset.metadata
     offsets = dataset.episode_offsets
-    step = max(1, 100_000 * metadata.episodes // metadata.transitions)  # episodes in a file
+    step = max(1, 100_000 * metadata.episodes // metadata.transitions)  # episodes per file
     for number, start in enumerate(range(0, metadata.episodes, step)):
         stop = min(start + step, metadata.episodes)
         rows = dataset.transitions[offsets[start] : offsets[stop]]

@@ -1,24 +1,24 @@
-"""What is known of a source beyond what it says. Imports no library, since the command line begins with it."""
+"""Rules for interpreting a source of transitions. Imports no library, because the command line starts with it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Duplicates(StrEnum):
-    """What becomes of an episode that is the same as an earlier one, bit for bit."""
+    """What to do with an episode that equals an earlier one, bit for bit."""
 
     refuse = "refuse"
     drop = "drop"
-    keep = "keep"  # deterministic problems have such
+    keep = "keep"  # for deterministic problems
 
 
 @dataclass(frozen=True)
 class ImportRules:
-    """What an import takes for granted."""
+    """How an import interprets its source."""
 
-    timeouts: bool = False  # where it says that the problem ended, only the time did
-    shuffled: bool = False  # its rows are in no order: an episode is as long as rows happen to follow each other
+    timeouts: bool = False  # terminations of the source are time limits
+    shuffled: bool = False  # the rows are in random order: an episode lasts as long as rows happen to be consecutive
     duplicates: Duplicates = Duplicates.refuse
 
 
-AS_IT_SAYS = ImportRules()
+DEFAULT_RULES = ImportRules()

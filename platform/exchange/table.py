@@ -1,4 +1,4 @@
-"""A table with named columns, as Parquet or CSV: one row per step, the rows of an episode together and in order."""
+"""A table with named columns, as Parquet or CSV: one row per step, the rows of an episode consecutive and in order."""
 
 import fnmatch
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from spin_rl.errors import UserError
-from spin_rl.platform.exchange.arrow import boolean, column_names, matrix, read_batches, refuse_missing
+from spin_rl.platform.exchange.arrow import boolean, column_names, matrix, read_batches, require_columns
 from spin_rl.platform.exchange.transitions import Source, Transitions
 
 
@@ -21,16 +21,16 @@ from spin_rl.platform.exchange.transitions import Source, Transitions
 class Columns:
     """Names of a table's columns.
 
-    With ``next_observation``, every row is a transition. Without, the next row of the episode has its next observation,
-    and the last row of an episode is only its last observation.
+    With ``next_observation``, every row is a transition. Without it, the next row of the episode holds the next
+    observation, and the last row of an episode only holds its last observation.
     """
 
-    observation: Sequence[str]  # S names, or fewer of columns that hold lists
+    observation: Sequence[str]  # S names, or fewer if the columns hold lists
     action: Sequence[str]  # N names, likewise
     next_observation: Sequence[str] = ()  # S names, likewise, or none
     reward: str = "reward"
     episode: str = "episode"
-    terminated: str = "terminated"  # taken as false where there is no such column
+    terminated: str = "terminated"  # false everywhere if there is no such column
 
     @property
     def needed(self) -> list[str]:
@@ -38,17 +38,17 @@ class Columns:
 
 
 def named_columns(path: Path, patterns: Sequence[str]) -> list[str]:
-    """The columns of a table that are named or match a pattern such as ``obs_*``, in the table's order for each.
+    """The columns of a table given by name or by a pattern such as ``obs_*``; for each pattern in the table's order.
 
     Raises:
         UserError: no such table, or a pattern that no column matches.
     """
-    there = _column_names(path)
+    existing = _column_names(path)
     names: list[str] = []
     for pattern in patterns:
-        found = [pattern] if pattern in there else fnmatch.filter(there, pattern)
+        found = [pattern] if pattern in existing else fnmatch.filter(existing, pattern)
         if not found:
-            raise UserError(f"{path} has no column {pattern}; it has: {', '.join(there)}.")
+            raise UserError(f"{path} has no column {pattern}; it has: {', '.join(existing)}.")
         names += found
     return names
 
@@ -60,9 +60,12 @@ def read(
 
     Args:
         path: .parquet or .csv.
-        source: its name and the spaces that it must have.
-        columns: what its columns are called.
-        on_progress: called with the part read so far and the whole.
+        source: name of the table, and the spaces that it must have.
+        columns: names of its columns.
+        on_progress: called with the rows (of a CSV file: bytes) read so far and the total.
+
+    Raises:
+        UserError: missing columns or invalid values; the message names the table and the row.
     """
     seen: set[Any] = set()
     for table, first in _whole_episodes(path, columns, on_progress):
@@ -70,7 +73,7 @@ def read(
         starts = np.append(True, names[1:] != names[:-1])
         for row in np.flatnonzero(starts):
             if names[row] in seen:
-                raise UserError(f"{path}, row {first + int(row)}: episode {names[row]} comes a second time.")
+                raise UserError(f"{path}, row {first + int(row)}: episode {names[row]} appears a second time.")
             seen.add(names[row])
         ends = np.append(starts[1:], True)
         values = _values(table, columns.observation, source)
@@ -103,20 +106,20 @@ def _whole_episodes(
     path: Path, columns: Columns, on_progress: Callable[[int, int], None] | None
 ) -> Iterator[tuple[pa.Table, int]]:
     """The table in pieces of whole episodes, each with the number of its first row."""
-    held, first = None, 0
+    rest, first = None, 0
     for batch, done, total in _tables(path, columns.needed):
-        table = pa.concat_tables([held, batch]) if held is not None else batch
+        table = pa.concat_tables([rest, batch]) if rest is not None else batch
         names = table[columns.episode].to_pylist()
         if None in names:
             raise UserError(f"{path}, row {first + names.index(None)}: {columns.episode} is missing.")
         whole = len(names) - next((i for i, name in enumerate(reversed(names)) if name != names[-1]), len(names))
         if whole:
             yield table.slice(0, whole), first
-        held, first = table.slice(whole), first + whole
+        rest, first = table.slice(whole), first + whole
         if on_progress:
             on_progress(done, total)
-    if held is not None and held.num_rows:
-        yield held, first
+    if rest is not None and rest.num_rows:
+        yield rest, first
 
 
 def _tables(path: Path, needed: Sequence[str]) -> Iterator[tuple[pa.Table, int, int]]:
@@ -125,7 +128,7 @@ def _tables(path: Path, needed: Sequence[str]) -> Iterator[tuple[pa.Table, int, 
         return
     done, total = 0, path.stat().st_size
     with _opened(path) as reader:
-        refuse_missing(path, reader.schema.names, needed)
+        require_columns(path, reader.schema.names, needed)
         for batch in reader:
             done += batch.nbytes
             yield pa.Table.from_batches([batch]), min(done, total), total
@@ -139,7 +142,7 @@ def _column_names(path: Path) -> list[str]:
 
 
 def _is_parquet(path: Path) -> bool:
-    """Else it is CSV."""
+    """Whether the table is Parquet; otherwise it is CSV."""
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     if path.suffix not in (".parquet", ".csv"):
@@ -153,4 +156,4 @@ def _opened(path: Path) -> Iterator[pyarrow.csv.CSVStreamingReader]:
         with pyarrow.csv.open_csv(path) as reader:
             yield reader
     except pa.ArrowException as error:
-        raise UserError(f"{path} is no table of numbers ({str(error).splitlines()[0]}).") from error
+        raise UserError(f"{path} is not a table of numbers ({str(error).splitlines()[0]}).") from error

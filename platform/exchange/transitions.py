@@ -1,4 +1,4 @@
-"""Transitions from elsewhere, in batches and in order: episodes are recovered from them."""
+"""Transitions of a source in batches and in order, and the episodes recovered from them."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -11,14 +11,14 @@ from spin_rl.platform.datasets.rows import Rows
 
 
 class Transitions(NamedTuple):
-    """A batch of transitions as they lie in the source."""
+    """A batch of consecutive transitions of a source."""
 
     observation: NDArray[np.float32]  # (B, S)
     action: NDArray[np.int16]  # (B, N)
     reward: NDArray[np.float32]  # (B,)
     next_observation: NDArray[np.float32]  # (B, S)
     terminated: NDArray[np.bool_]  # (B,)
-    ended: NDArray[np.bool_]  # (B,) known to be the last of its episode
+    ended: NDArray[np.bool_]  # (B,) known to be the last one of its episode
 
     @property
     def size(self) -> int:
@@ -26,7 +26,7 @@ class Transitions(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Names the place of a batch in messages, and the spaces that it must have."""
+    """Name of a source for messages, and the spaces that its transitions must have."""
 
     name: str
     nvec: tuple[int, ...]
@@ -43,19 +43,19 @@ class Source(NamedTuple):
         terminated: ArrayLike,
         ended: ArrayLike | None = None,
     ) -> Transitions:
-        """Arrays of any numeric type as transitions, judged.
+        """Check arrays of any numeric type and convert them to transitions.
 
         Args:
             rows: (B,) numbers of the rows in the source, for messages.
             observation: (B, S).
-            action: (B, N), whole numbers.
+            action: (B, N), integers.
             reward: (B,).
             next_observation: (B, S).
             terminated: (B,).
-            ended: (B,), by default where terminated.
+            ended: (B,), by default the same as ``terminated``.
 
         Raises:
-            UserError: names the source and the row.
+            UserError: an invalid value; the message names the source and the row.
         """
         observations = self._floats(observation, rows, "observation")
         next_observations = self._floats(next_observation, rows, "next observation")
@@ -91,11 +91,11 @@ class Source(NamedTuple):
         if array.dtype.kind not in "biuf" or array.shape[1] != len(self.nvec):
             raise UserError(
                 f"{self.name}, row {rows[0]}: action of {array.shape[1]} values of {array.dtype}, not "
-                f"{len(self.nvec)} whole numbers."
+                f"{len(self.nvec)} integers."
             )
         outside = ~np.all((array >= 0) & (array < np.array(self.nvec)), axis=1)
         self._refuse(outside, rows, f"the action is outside of nvec {list(self.nvec)}")
-        self._refuse((array != np.floor(array)).any(1), rows, "the action is not of whole numbers")
+        self._refuse((array != np.floor(array)).any(1), rows, "the action is not made of integers")
         return array.astype(np.int16)
 
     def _refuse(self, wrong: NDArray[np.bool_], rows: NDArray[np.int64], what: str) -> None:
@@ -106,8 +106,8 @@ class Source(NamedTuple):
 def episodes_of(batches: Iterable[Transitions]) -> Iterator[Rows]:
     """Blocks of whole episodes.
 
-    An episode goes on from one transition to the next where its next observation is the other's observation, unless
-    the source says that it ended:
+    An episode continues from one transition to the next if the next observation of the first is the observation of the
+    second, unless the source marks its end:
 
         (s0, s1) (s1, s2) (s2, s3) | (s7, s8) (s8, s9)
     """
@@ -115,7 +115,7 @@ def episodes_of(batches: Iterable[Transitions]) -> Iterator[Rows]:
     for batch in batches:
         waiting.append(batch)
         tail = _join(waiting[-2:])
-        # the only cuts not yet known lie in this batch and before it
+        # all cuts not found yet are within this batch or right before it
         cuts = np.flatnonzero(_cuts(tail)) - (tail.size - batch.size)
         if not len(cuts):
             continue
@@ -129,12 +129,12 @@ def episodes_of(batches: Iterable[Transitions]) -> Iterator[Rows]:
 
 
 def _cuts(batch: Transitions) -> NDArray[np.bool_]:
-    """Transitions (B - 1,) after which, within the batch, an episode ends."""
+    """Whether an episode ends after each transition but the last (B - 1,)."""
     return batch.ended[:-1] | jumps(batch)
 
 
 def jumps(batch: Transitions) -> NDArray[np.bool_]:
-    """Transitions (B - 1,) that are not known to be their episode's last, but lead elsewhere than the next begins."""
+    """Whether each transition but the last (B - 1,) is unmarked but does not lead to the next one's observation."""
     return ~batch.ended[:-1] & (batch.next_observation[:-1] != batch.observation[1:]).any(1)
 
 
@@ -143,8 +143,8 @@ def _rows(batch: Transitions) -> Rows:
     ends = np.append(np.flatnonzero(_cuts(batch)), batch.size - 1)  # last transition of each
     lengths = np.diff(ends, prepend=-1)
     episode = np.repeat(np.arange(len(ends)), lengths)
-    here = np.arange(batch.size) + episode  # row of each transition: each episode before it has one row more
-    last = ends + np.arange(len(ends)) + 1  # row with only an observation
+    here = np.arange(batch.size) + episode  # row of each transition: each earlier episode has an additional row
+    last = ends + np.arange(len(ends)) + 1  # rows with only an observation
 
     def spread(values: NDArray[Any], at_last: Any = 0) -> NDArray[Any]:
         column = np.zeros((batch.size + len(ends), *values.shape[1:]), values.dtype)

@@ -36,15 +36,10 @@ def verify(checkpoint: Chosen = None, storage: Storage = Path("results")) -> Non
     findings = list(track(compare(folders), "comparing", total=len(folders), console=console, transient=True))
     for found in findings:
         if found.damage:
-            what = f"moved aside to {found.aside.name}" if found.aside else "its model is being extended, so it stays"
+            what = f"moved to {found.moved_to.name}" if found.moved_to else "its model is being extended, so it stays"
             console.print(f"[red]damaged[/] {found.path}: {found.damage}; {what}", soft_wrap=True)
     damaged = sum(found.damage is not None for found in findings)
-    unknown = sum(not found.recorded and found.damage is None for found in findings)
-    console.print(
-        f"{len(findings)} checkpoints: {len(findings) - damaged - unknown} as they were written, {damaged} damaged, "
-        f"{unknown} from before there were digests (whole, as far as one can tell).",
-        soft_wrap=True,
-    )
+    console.print(f"{len(findings)} checkpoints: {len(findings) - damaged} intact, {damaged} damaged.", soft_wrap=True)
     if damaged:
         console.print("The command that needs a damaged one makes it again, from the nearest earlier one.")
         raise typer.Exit(1)

@@ -134,12 +134,12 @@ _BARS = " ▁▂▃▄▅▆▇█"
 def verify(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = None, root: RootPath = None) -> None:
     """Read every value again and judge it: schema, order, ranges, finiteness, digests, this machine's copy too."""
     from spin_rl.platform.datasets.reader import verify_dataset
-    from spin_rl.platform.datasets.store import Root
+    from spin_rl.platform.datasets.store import DatasetRoot
 
     metadata = find(task, level, bins, root, version)
     with progress_bar() as progress:
         bar = progress.add_task(f"verifying {metadata.key}", total=metadata.rows)
-        verify_dataset(metadata, Root(root), lambda rows: progress.advance(bar, rows))
+        verify_dataset(metadata, DatasetRoot(root), lambda rows: progress.advance(bar, rows))
         seconds = progress.tasks[0].elapsed or 0.0
     console.print(
         f"{metadata.key} is whole: {metadata.transitions:,} transitions in {seconds:.1f} s, digest {metadata.digest}"

@@ -106,7 +106,7 @@ def train_behaviour(
     from spin_rl.envs import get_task
     from spin_rl.envs.behaviour.checkpoint import sole_training
     from spin_rl.envs.behaviour.growth import start_from as begin_with
-    from spin_rl.envs.behaviour.settings import ALGORITHMS, BehaviourSettings, settings_of
+    from spin_rl.envs.behaviour.settings import ALGORITHMS, BehaviourSettings, read_settings
     from spin_rl.envs.behaviour.training import BehaviourTraining
     from spin_rl.errors import UserError
     from spin_rl.platform.behaviour.actors import open_collector
@@ -114,7 +114,7 @@ def train_behaviour(
 
     problem = get_task(task, bins)
     folder = storage / "behaviour" / problem.key / f"seed-{seed}"
-    settings = settings_of(folder) or BehaviourSettings(seed=seed, ahead=20, normalize=True)
+    settings = read_settings(folder) or BehaviourSettings(seed=seed, ahead=20, normalize=True)
     named: dict[str, Any] = {
         "algorithm": algorithm,
         "envs": envs,

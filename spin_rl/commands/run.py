@@ -53,8 +53,7 @@ def quickstart(
     from spin_rl.envs import get_task
     from spin_rl.platform.asm_store.store import asm_root
     from spin_rl.platform.datasets import open_dataset
-    from spin_rl.platform.datasets.store import Root as DataRoot
-    from spin_rl.platform.datasets.store import absolute_root
+    from spin_rl.platform.datasets.store import DatasetRoot, absolute_root
     from spin_rl.sweeps import quickstart as settings
 
     root, storage = absolute_root(root), storage.absolute()
@@ -67,7 +66,7 @@ def quickstart(
         "episodes": episodes,
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    collected = DataRoot(root).versions(task.name, task.bins, settings.LEVEL)
+    collected = DatasetRoot(root).versions(task.name, task.bins, settings.LEVEL)
     with nullcontext() if collected else ray_session():  # one session for collecting and training, none for neither
         made = collect_with_progress(task, settings.LEVEL, size or settings.SIZE, root=root)
         dataset = open_dataset(task.name, settings.LEVEL, root=root, version=made.metadata.version)

@@ -134,7 +134,7 @@ def test_a_full_disk_is_said_and_leaves_no_checkpoint(toy, asm_config, tmp_path,
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(UserError, match=r"checkpoint .*step-000000002 could not be written .*free space"):
+        with pytest.raises(UserError, match=r"checkpoint .*step-000000002 could not be written .*free some space"):
             ensure_asm(store, toy, asm_config, [2])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))

@@ -11,7 +11,7 @@ from spin_rl.envs.rollout import Episode
 from spin_rl.platform.datasets.build import Origin, build_dataset
 from spin_rl.platform.datasets.collect import make_dataset
 from spin_rl.platform.datasets.rows import Rows, rows_of
-from spin_rl.platform.datasets.store import Root
+from spin_rl.platform.datasets.store import DatasetRoot
 
 
 def paired(first: Callable[[], float], second: Callable[[], float], rounds: int) -> tuple[float, float]:
@@ -55,7 +55,7 @@ def make_noise_dataset(root: Path, task: str, size: int) -> None:
                 ]
             )
 
-    place = Root(root)
+    place = DatasetRoot(root)
     metadata = build_dataset(
         root / "building",
         [(Origin("random", "noise", "", 1.0), episodes())],

@@ -16,10 +16,11 @@ from torch.nn.functional import smooth_l1_loss
 from spin_rl.envs.behaviour.collectors import InProcessCollector, weights_of
 from spin_rl.envs.behaviour.library import _as_medium, list_cards, load_policy, ship
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
-from spin_rl.envs.behaviour.replay import Drawn, RoundReplay
+from spin_rl.envs.behaviour.replay import ReplayIndices, RoundReplay
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.behaviour.training import BehaviourTraining
 from spin_rl.errors import UserError
+from spin_rl.platform.behaviour.actors import open_collector
 from tests.toy import toy_task
 
 TASK = toy_task(steps=20, terminates=False)
@@ -29,15 +30,15 @@ TINY = BehaviourSettings(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("held", [1, 3, 7])
-def test_n_step_returns_are_those_of_a_plain_loop(held):
-    """Seven rounds into a memory of three, the last one under way."""
+@pytest.mark.parametrize("finished", [1, 3, 7])
+def test_n_step_returns_are_those_of_a_plain_loop(finished):
+    """Finished rounds and an unfinished one in a memory for three."""
     envs, steps, n, gamma = 2, 5, 3, 0.9
     replay = RoundReplay(3, envs, steps, 1, 1)
     lives: dict[float, tuple[list[float], list[float]]] = {}
     generator = np.random.default_rng(0)
-    for number in range(held + 1):
-        made = steps if number < held else 2
+    for number in range(finished + 1):
+        made = steps if number < finished else 2
         first = np.arange(envs, dtype=np.float32)[:, None] + 1000 * number
         replay.begin_round(first)
         rewards = generator.normal(size=(made, envs)).astype(np.float32)
@@ -50,21 +51,21 @@ def test_n_step_returns_are_those_of_a_plain_loop(held):
                 lives[observations[step]] = (observations[step:], [float(r) for r in rewards[step:, env]])
     seen = set()
     for _ in range(20):
-        observation, action, returns, discount, then = replay.transitions(replay.draw(generator, 64), n, gamma)
+        observation, action, returns, discount, later = replay.transitions(replay.sample(generator, 64), n, gamma)
         for row in range(64):
             ahead, gains = lives[float(observation[row, 0])]
             taken = min(n, len(gains))
             expected = sum(gamma**k * gains[k] for k in range(taken))
             assert returns[row] == pytest.approx(expected, abs=1e-5)
             assert discount[row] == pytest.approx(gamma**taken)
-            assert then[row, 0] == ahead[taken]
+            assert later[row, 0] == ahead[taken]
             assert action[row, 0] == (observation[row, 0] % 1000) // 10
             seen.add(float(observation[row, 0]))
-    kept = [key for key in lives if key // 1000 > held - 3]
+    kept = [key for key in lives if key // 1000 > finished - 3]
     assert seen == set(kept)
 
 
-def test_observations_are_scaled_by_all_that_came():
+def test_observations_are_scaled_by_all_observations_so_far():
     network = DecoupledQ(3, (3, 2), 8)
     rounds = np.random.default_rng(0).normal([5, -3, 7], [2, 0.1, 0], size=(4, 6, 2, 3)).astype(np.float32)
     for number, observations in enumerate(rounds, start=1):
@@ -78,7 +79,7 @@ def test_observations_are_scaled_by_all_that_came():
     torch.testing.assert_close(network(observation), plain((observation - network.center) / network.scale))
 
 
-def test_weights_of_networks_that_scaled_nothing_are_taken():
+def test_weights_without_scaling_are_loaded_as_unscaled():
     old = {key: value for key, value in DecoupledQ(3, (3, 2), 8).state_dict().items() if key.startswith("body.")}
     network = DecoupledQ(3, (3, 2), 8)
     network.track(torch.randn(5, 3), 1)
@@ -94,8 +95,8 @@ def train(folder: Path, steps: int) -> BehaviourTraining:
     return trainer
 
 
-def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
-    """Killed after its fifth round; the checkpoint is of its fourth, and only the last rounds fit into the memory."""
+def test_a_killed_training_resumes_to_the_same_bits(tmp_path):
+    """Killed after its fifth round, with a checkpoint of the fourth; only the last rounds fit into the memory."""
     script = (
         "import os; from pathlib import Path; from tests.envs.test_behaviour import *\n"
         "torch.set_num_threads(1)\n"
@@ -113,7 +114,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(tmp_path):
 
 
 def same_training(one: Path, other: Path, snapshots: int) -> None:
-    """The two have the same snapshots, bit for bit, and the same curve but for its times."""
+    """Both have the same snapshots, bit for bit, and the same curve except for the times."""
     names = sorted(path.name for path in (one / "snapshots").iterdir())
     assert len(names) == snapshots
     for name in names:
@@ -134,7 +135,7 @@ def train_ahead(
     torch.set_num_threads(1)
     trainer = BehaviourTraining(TASK, settings, folder, collector=collector)
     for _ in trainer.train(steps, checkpoint_seconds=0):
-        if trainer.round == until_round:  # its checkpoint is not written any more
+        if trainer.round == until_round:  # before its checkpoint is written
             break
 
 
@@ -150,7 +151,7 @@ def in_process(settings: BehaviourSettings = AHEAD) -> InProcessCollector:
         {"algorithm": "sac", "critics": 2, "normalize": True, "group": 4},
     ],
 )
-def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
+def test_a_training_with_a_collector_resumes_to_the_same_bits(tmp_path, more):
     settings = replace(AHEAD, **more)
     train_ahead(tmp_path / "stopped", in_process(settings), until_round=3, settings=settings)
     assert json.loads((tmp_path / "stopped/checkpoint/progress.json").read_text())["round"] == 2
@@ -159,7 +160,7 @@ def test_a_training_with_a_collector_goes_on_to_the_same_bits(tmp_path, more):
     same_training(tmp_path / "straight", tmp_path / "stopped", 5)
 
 
-def test_both_networks_of_a_training_see_observations_scaled_by_all_rounds(tmp_path):
+def test_both_networks_of_a_training_scale_observations_by_all_rounds(tmp_path):
     seen = []
 
     class Recording(InProcessCollector):
@@ -194,7 +195,7 @@ def test_symlog_is_what_is_centred_and_scaled():
     assert network.center.abs().max() < 8
 
 
-def test_a_training_of_short_episodes_starts_anew_and_is_evaluated_on_whole_ones(tmp_path):
+def test_a_training_with_short_episodes_resets_earlier_and_is_evaluated_on_whole_ones(tmp_path):
     settings = replace(AHEAD, episode_steps=6)
     trainer = BehaviourTraining(TASK, settings, tmp_path, collector=in_process(settings))
     points = list(trainer.train(96, checkpoint_seconds=0))
@@ -202,12 +203,12 @@ def test_a_training_of_short_episodes_starts_anew_and_is_evaluated_on_whole_ones
     assert (trainer.round, trainer.step, replay.rewards.shape[1]) == (4, 96, 6)
     starts = replay.observations[:4, 0].reshape(16, -1)
     assert len(np.unique(starts, axis=0)) == 16
-    *_, returns, discount, then = replay.transitions(
-        Drawn(np.array([0]), np.array([4]), np.array([1])), n_step=3, gamma=0.5
-    )  # what follows an episode's end is no part of its last transitions, whose value is still counted
+    *_, returns, discount, later = replay.transitions(
+        ReplayIndices(np.array([0]), np.array([4]), np.array([1])), n_step=3, gamma=0.5
+    )  # the last transitions stop at the episode's end and bootstrap there
     np.testing.assert_allclose(returns, replay.rewards[0, 4, 1] + 0.5 * replay.rewards[0, 5, 1])
     np.testing.assert_allclose(discount, 0.25)
-    np.testing.assert_array_equal(then[0], replay.observations[0, 6, 1])
+    np.testing.assert_array_equal(later[0], replay.observations[0, 6, 1])
     whole = in_process(settings).evaluate(
         weights_of(trainer.learner.network), 10_000 + 4, settings.evaluation_episodes
     )()
@@ -217,7 +218,7 @@ def test_a_training_of_short_episodes_starts_anew_and_is_evaluated_on_whole_ones
         BehaviourTraining(TASK, longer, tmp_path / "longer", collector=in_process(longer))
 
 
-def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
+def test_choices_that_bfloat16_would_round_to_the_same_value_are_distinguished():
     torch.manual_seed(0)
     network = DecoupledQ(3, (3, 2), 8)
     last = network.body[-1]
@@ -227,27 +228,27 @@ def test_choices_are_told_apart_that_bfloat16_rounds_to_one():
         assert network(torch.randn(4, 3)).argmax(-1).tolist() == [[2, 1]] * 4
 
 
-def test_an_update_is_of_the_loss_of_the_decomposed_values(tmp_path):
+def test_an_update_minimises_the_loss_of_the_decomposed_values(tmp_path):
     trainer = BehaviourTraining(TASK, replace(TINY, learning_rate=0.0), tmp_path)
     for parameter in trainer.learner.target.parameters():
         parameter.data.add_(0.1)
     torch.manual_seed(0)
-    observation, then, returns = torch.randn(64, 3), torch.randn(64, 3), torch.randn(64)
+    observation, later, returns = torch.randn(64, 3), torch.randn(64, 3), torch.randn(64)
     action, discount = torch.randint(2, (64, 3)), torch.rand(64)
 
     def value(network, at, taken):
         return network(at)[torch.arange(64)[:, None], torch.arange(3), taken].mean(1)
 
     with torch.no_grad():
-        best = trainer.learner.network(then).argmax(-1)
-        target = returns + discount * value(trainer.learner.target, then, best)
+        best = trainer.learner.network(later).argmax(-1)
+        target = returns + discount * value(trainer.learner.target, later, best)
         expected = smooth_l1_loss(value(trainer.learner.network, observation, action), target)
-    torch.testing.assert_close(trainer.learner.update(observation, action, returns, discount, then), expected)
-    acted = EpsilonGreedy(trainer.learner.network).act(then.numpy(), np.empty((64, 0)))
+    torch.testing.assert_close(trainer.learner.update(observation, action, returns, discount, later), expected)
+    acted = EpsilonGreedy(trainer.learner.network).act(later.numpy(), np.empty((64, 0)))
     np.testing.assert_array_equal(acted, best)
 
 
-def test_every_environment_of_every_round_has_an_episode_of_its_own():
+def test_every_environment_plays_a_different_episode_in_every_round():
     starts = np.concatenate([in_process().begin(round_)() for round_ in (0, 1, 0)])
     assert len(np.unique(starts, axis=0)) == 8
     np.testing.assert_array_equal(starts[:4], starts[8:])
@@ -255,7 +256,7 @@ def test_every_environment_of_every_round_has_an_episode_of_its_own():
     assert not np.isin(other, starts).any()
 
 
-def test_a_collector_acts_by_weights_that_are_one_segment_old(tmp_path):
+def test_a_collector_acts_with_weights_that_are_one_segment_old(tmp_path):
     sent = []
 
     class Recording(InProcessCollector):
@@ -265,16 +266,15 @@ def test_a_collector_acts_by_weights_that_are_one_segment_old(tmp_path):
 
     train_ahead(tmp_path, Recording(TASK, AHEAD.collection), steps=240)
     assert [steps for steps, _ in sent] == [7, 7, 6] * 3
-    # The second round learns from its second segment on; its third was asked for before that. The third round starts
-    # with what both gave, its second segment is asked for before any update, its third sees the updates on its first.
+    # The second round learns from its second segment on; its third segment was requested before that. The third round
+    # starts with both updates; its second segment is requested before any further update, and its third segment uses
+    # the updates on its first.
     numbers = [list(dict.fromkeys(weights for _, weights in sent)).index(weights) for _, weights in sent]
     assert numbers == [0, 0, 0, 0, 0, 0, 1, 1, 2]
 
 
 @pytest.mark.integration
 def test_any_number_of_actors_gives_the_same_bits(tmp_path):
-    from spin_rl.platform.behaviour.actors import open_collector
-
     settings = replace(AHEAD, normalize=True, algorithm="sac")
     train_ahead(tmp_path / "here", in_process(settings), settings=settings)
     with open_collector(TASK, settings, 2) as collector:
@@ -282,22 +282,20 @@ def test_any_number_of_actors_gives_the_same_bits(tmp_path):
     same_training(tmp_path / "here", tmp_path / "there", 5)
 
 
-def test_actors_have_nothing_to_do_in_a_training_that_steps_nothing_ahead():
-    from spin_rl.platform.behaviour.actors import open_collector
-
+def test_actors_are_refused_for_a_training_that_does_not_step_ahead():
     with pytest.raises(UserError, match="--ahead 0"), open_collector(TASK, TINY, 2):
         pass
-    with pytest.raises(UserError, match="--envs 3 is no multiple"), open_collector(TASK, replace(AHEAD, envs=3), 0):
+    with pytest.raises(UserError, match="--envs 3 is not a multiple"), open_collector(TASK, replace(AHEAD, envs=3), 0):
         pass
 
 
-def test_a_training_with_other_settings_is_not_gone_on_with(tmp_path):
+def test_a_training_with_other_settings_is_not_resumed(tmp_path):
     train(tmp_path, 40)
     with pytest.raises(UserError, match=r"other settings.*width"):
         BehaviourTraining(TASK, replace(TINY, width=9), tmp_path)
 
 
-def test_how_often_a_training_is_evaluated_does_not_change_it(tmp_path):
+def test_the_frequency_of_evaluations_does_not_change_a_training(tmp_path):
     train(tmp_path / "often", 240)
     torch.set_num_threads(1)
     list(BehaviourTraining(TASK, TINY, tmp_path / "seldom").train(80))
@@ -310,8 +308,8 @@ def test_how_often_a_training_is_evaluated_does_not_change_it(tmp_path):
         assert path.read_bytes() == often[name].read_bytes()
 
 
-def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_path):
-    """Rounds of 80 steps; 240 of them are made when 320 is named as where the annealing starts."""
+def test_an_annealing_of_learning_rate_and_epsilon_may_be_added_later(tmp_path):
+    """Rounds of 80 steps; an annealing from step 320 on is added after 240 steps."""
     plain = replace(AHEAD, epsilon_steps=1)
     annealed = replace(plain, anneal_from=320, anneal_steps=160)
     epsilons: list[float] = []
@@ -321,7 +319,7 @@ def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_pa
             epsilons.extend(later)
             return super().advance(weights, later)
 
-    def gone_on(folder: Path, settings: BehaviourSettings, steps: int) -> list[float]:
+    def resume(folder: Path, settings: BehaviourSettings, steps: int) -> list[float]:
         rates = []
         collector = Recording(TASK, AHEAD.collection)
         trainer = BehaviourTraining(TASK, settings, folder, collector=collector)
@@ -330,19 +328,19 @@ def test_learning_rate_and_epsilon_are_annealed_by_what_may_be_said_later(tmp_pa
         return rates
 
     torch.set_num_threads(1)
-    gone_on(tmp_path / "later", plain, 240)
-    gone_on(tmp_path / "later", annealed, 560)
+    resume(tmp_path / "later", plain, 240)
+    resume(tmp_path / "later", annealed, 560)
     epsilons.clear()
-    rates = gone_on(tmp_path / "straight", annealed, 560)
+    rates = resume(tmp_path / "straight", annealed, 560)
     same_training(tmp_path / "straight", tmp_path / "later", 7)
     np.testing.assert_allclose(np.array(rates) / 3e-4, [1, 1, 1, 1, 1, 0.55, 0.1])
     expected = 0.05 * np.clip(1 - 0.9 * (np.arange(0, 560, 4) - 320) / 160, 0.1, 1)
     np.testing.assert_allclose(epsilons[1:], expected[1:])
-    with pytest.raises(UserError, match="560 steps, and an annealing from step 320"):  # it is over
+    with pytest.raises(UserError, match="560 steps, so an annealing from step 320"):  # it is over
         BehaviourTraining(TASK, replace(annealed, anneal_from=400), tmp_path / "straight")
     with pytest.raises(UserError, match="from step 320"):
         BehaviourTraining(TASK, plain, tmp_path / "straight")
-    gone_on(tmp_path / "plain", plain, 240)
+    resume(tmp_path / "plain", plain, 240)
     with pytest.raises(UserError, match="from step 160"):
         BehaviourTraining(TASK, replace(annealed, anneal_from=160), tmp_path / "plain")
 
@@ -361,7 +359,7 @@ def test_epsilon_greedy_draws_every_choice_and_only_existing_ones():
 
 
 def fake_training(folder: Path, curve: dict[int, tuple[float, float]]) -> Path:
-    """A training whose snapshots always take the same choice of the toy's first two sub-actions: known returns."""
+    """A training with known returns: each snapshot always takes the same choice of the toy's first two sub-actions."""
     (folder / "snapshots").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"task": "toy", "bins": 4, **asdict(TINY)}))
     with (folder / "curve.jsonl").open("w") as file:
@@ -376,7 +374,7 @@ def fake_training(folder: Path, curve: dict[int, tuple[float, float]]) -> Path:
     return folder
 
 
-def test_shipping_picks_by_return_and_steadiness(tmp_path):
+def test_shipping_selects_by_return_and_spread(tmp_path):
     task = toy_task(steps=20, terminates=False)
     object.__setattr__(task.reference, "expert", 42.0)
     training = fake_training(tmp_path / "training", {1: (0.0, 0.0), 2: (20.0, 1.0), 3: (40.0, 0.0)})
@@ -399,7 +397,7 @@ def test_shipping_picks_by_return_and_steadiness(tmp_path):
         load_policy(task, "expert", tmp_path / "nowhere")
 
 
-def test_a_steady_policy_of_another_level_is_no_better_medium():
+def test_a_steady_policy_with_an_unsuitable_return_is_no_better_medium():
     task = toy_task(steps=20, terminates=False)
     object.__setattr__(task.reference, "expert", 40.0)
     wanted, unsteady, poor, good = (_as_medium(*returns, task) for returns in ((19, 1), (16, 15), (13, 0), (25, 0)))
@@ -407,7 +405,7 @@ def test_a_steady_policy_of_another_level_is_no_better_medium():
     assert wanted > good
 
 
-def test_nothing_is_shipped_as_medium_that_is_not(tmp_path):
+def test_only_a_medium_policy_is_shipped_as_medium(tmp_path):
     training = fake_training(tmp_path / "training", {1: (0.0, 0.0), 3: (40.0, 0.0)})
     task = toy_task(steps=20, terminates=False)
     object.__setattr__(task.reference, "expert", 400.0)

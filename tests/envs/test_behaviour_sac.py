@@ -1,4 +1,4 @@
-"""Soft actor-critic with a factored policy: what it learns from, what it draws, what it is asked for."""
+"""Soft actor-critic with a factored policy: its targets, its samples, its settings."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spin_rl.envs.behaviour.collectors import InProcessCollector, weights_of
-from spin_rl.envs.behaviour.network import DecoupledQ, Drawn
+from spin_rl.envs.behaviour.network import DecoupledQ, SoftmaxPolicy
 from spin_rl.envs.behaviour.sac import FactoredSAC, levels_of
 from spin_rl.envs.behaviour.settings import BehaviourSettings
 from spin_rl.envs.behaviour.training import BehaviourTraining
@@ -35,13 +35,13 @@ def batch(rows: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return observations[0], action, observations[1]
 
 
-def test_choices_lie_evenly_between_the_first_and_the_last():
+def test_choices_are_evenly_spaced_between_the_first_and_the_last():
     levels = levels_of((3, 1, 2))
     torch.testing.assert_close(levels, torch.tensor([[-1.0, 0, 1], [0, 0, 0], [-1, 1, 0]]))
 
 
-def test_the_critic_learns_from_the_smallest_value_of_what_the_policy_draws():
-    """A policy that can draw but one action; its entropy is none."""
+def test_the_critic_learns_from_the_smallest_value_of_the_sampled_action():
+    """The policy can sample only one action, so its entropy is zero."""
     made = learner(critics=2, target_rate=1.0)
     observation, action, then = batch(64)
     then = 100 * then
@@ -64,7 +64,7 @@ def test_the_critic_learns_from_the_smallest_value_of_what_the_policy_draws():
         torch.testing.assert_close(moved, network)
 
 
-def test_a_choice_that_may_be_drawn_is_worth_its_entropy():
+def test_the_entropy_of_the_policy_is_part_of_the_target():
     made = learner(learning_rate=0.0)
     torch.nn.init.zeros_(made.network.body[-1].weight)
     torch.nn.init.zeros_(made.network.body[-1].bias)
@@ -77,22 +77,22 @@ def test_a_choice_that_may_be_drawn_is_worth_its_entropy():
     assert float(loss) == pytest.approx(expected**2, rel=1e-4)
 
 
-def test_what_is_learnt_is_the_best_joint_action_though_each_part_alone_says_otherwise():
-    """Beside others drawn at random, the last choice of the first sub-action is worse than the first one."""
+def test_the_best_joint_action_is_learnt_even_if_one_of_its_sub_actions_is_worse_on_average():
+    """With random other sub-actions, the last choice of the first sub-action is worse than the first one."""
     made = learner(width=64, learning_rate=3e-3)
     for update in range(400):
         observation, action, then = batch(128, seed=update)
         best = (action == torch.tensor([2, 1, 2])).all(-1)
         returns = best.float() * 3 - 0.5 * (action[:, 0] == 2)
         made.update(observation, action, returns, torch.zeros(128), then)
-    alone = 3 / 8 - 0.5  # of that choice, beside others drawn at random
-    assert alone < 0
+    average = 3 / 8 - 0.5  # of that choice, with random other sub-actions
+    assert average < 0
     assert made.network(torch.randn(50, 5)).argmax(-1).unique(dim=0).tolist() == [[2, 1, 2]]
 
 
-def test_the_temperature_moves_towards_the_entropy_wanted():
+def test_the_temperature_moves_the_entropy_towards_its_target():
     temperatures = []
-    for scale in (0.0, 100.0):  # choices drawn uniformly, and hardly drawn any more
+    for scale in (0.0, 100.0):  # a uniform policy, and a nearly deterministic one
         made = learner()
         made.network.body[-1].weight.data.mul_(scale)
         observation, action, then = batch(64)
@@ -102,7 +102,7 @@ def test_the_temperature_moves_towards_the_entropy_wanted():
     assert made.measures()["entropy"] < 0.36
 
 
-def test_an_update_moves_what_it_is_of_and_no_more():
+def test_an_update_changes_only_its_own_networks():
     made = learner(target_rate=0.0)
     observation, action, then = batch(64)
     moved = []
@@ -115,12 +115,12 @@ def test_an_update_moves_what_it_is_of_and_no_more():
     assert all(parameter.isfinite().all() for parameter in made.network.parameters())
 
 
-def test_every_choice_is_drawn_as_often_as_its_logit_says_and_only_existing_ones():
+def test_existing_choices_are_sampled_with_the_probabilities_of_their_logits():
     network = DecoupledQ(5, NVEC, 8)
     torch.nn.init.zeros_(network.body[-1].weight)
     shares = torch.tensor([[0.1, 0.2, 0.7, 0], [0.6, 0.4, 0, 0], [0.25, 0.25, 0.4, 0.1]])
     network.body[-1].bias.data = shares.clamp_min(1e-9).log().flatten()
-    policy = Drawn(network)
+    policy = SoftmaxPolicy(network)
     uniforms = np.random.default_rng(0).random((40_000, policy.draws))
     uniforms[0] = 1 - 1e-16
     actions = policy.act(np.zeros((40_000, 5), np.float32), uniforms)
@@ -129,7 +129,7 @@ def test_every_choice_is_drawn_as_often_as_its_logit_says_and_only_existing_ones
     np.testing.assert_allclose(drawn, shares, atol=0.01)
 
 
-def test_a_training_draws_its_actions_and_its_curve_says_how_freely(tmp_path):
+def test_a_training_samples_its_actions_and_its_curve_shows_the_entropy(tmp_path):
     task = toy_task(steps=20, terminates=False)
     torch.set_num_threads(1)
     trainer = BehaviourTraining(task, SAC, tmp_path, collector=InProcessCollector(task, SAC.collection))
@@ -150,6 +150,6 @@ def test_a_training_draws_its_actions_and_its_curve_says_how_freely(tmp_path):
         ({"entropy": 1.0}, "--entropy 1 is no share between 0 and 1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(more, said):
+def test_invalid_settings_are_refused(more, said):
     with pytest.raises(UserError, match=said):
         replace(SAC, **more)

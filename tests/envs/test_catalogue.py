@@ -9,7 +9,7 @@ from spin_rl.envs import UNKNOWN, get_task, nvec_of, tasks
 from spin_rl.envs.control import DiscretizedControl
 from spin_rl.errors import UserError
 
-NAMED = [("cone-2x5", 2), ("cone-3x4-5pits", 2), ("cone-30x9-100pits", 2)]  # built when they are asked for
+NAMED = [("cone-2x5", 2), ("cone-3x4-5pits", 2), ("cone-30x9-100pits", 2)]  # built on demand
 
 
 @pytest.fixture(params=[*tasks(), *NAMED], ids=lambda key: f"{key[0]}-{key[1]}")
@@ -32,7 +32,7 @@ def play(env, seed, steps=3):
     return observations, rewards
 
 
-def test_reference_scores_are_there_or_said_to_be_unknown(task):
+def test_reference_scores_are_given_or_marked_unknown(task):
     assert task.reference.known != (task.reference == UNKNOWN)
     assert task.reference.known == (not task.name.startswith("cone-"))
     if not task.reference.known:  # the score is the return then
@@ -53,7 +53,7 @@ def test_gymnasium_accepts_it_and_a_seed_fixes_an_episode(task):
     assert not np.array_equal(first, other)
     if isinstance(env.unwrapped, DiscretizedControl):  # the others start where they always do
         assert not np.array_equal(first[0], other[0])
-    # what was returned earlier is not written to later
+    # later steps do not overwrite earlier observations
     assert len({array.__array_interface__["data"][0] for array in first}) == len(first)
     env.close()
 

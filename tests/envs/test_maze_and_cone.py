@@ -1,4 +1,4 @@
-"""Maze and CoNE against what they are said to be."""
+"""Maze and CoNE against their descriptions."""
 
 import itertools
 
@@ -55,8 +55,8 @@ def test_a_slip_moves_up_and_right_only(monkeypatch):
     assert (position - START <= 4 * 0.045 / 1.415).all()
 
 
-def test_nobody_walks_through_walls_and_the_goal_ends_it():
-    """A plan with noise: every position is free, every end is in the goal or at the time limit."""
+def test_walls_are_never_crossed_and_the_goal_terminates_the_episode():
+    """A plan with noise: every position is free, and every episode ends in the goal or at the time limit."""
     task = get_task("maze-6", 2)
     played = rollout(task.make, task.scripted("medium", 0.0), episodes=30, seed=0, batch=30, record=True)
     for episode in played.recorded:
@@ -72,13 +72,13 @@ def test_nobody_walks_through_walls_and_the_goal_ends_it():
 
 
 @pytest.mark.parametrize("actuators", [3, 9, 15])
-def test_the_plan_is_the_expert_that_the_reference_says(actuators):
+def test_the_plan_reaches_the_expert_reference_return(actuators):
     task = get_task(f"maze-{actuators}", 2)
     result = rollout(task.make, task.scripted("expert", 0.0), episodes=50, seed=1, batch=50)
     assert result.returns.mean() == pytest.approx(task.reference.expert, abs=0.1)
 
 
-def test_the_plan_names_few_joint_actions():
+def test_the_plan_uses_few_joint_actions():
     assert len(Plan(15)._arcs) == 15**2
 
 
@@ -100,21 +100,21 @@ def test_cone_time_truncates():
     assert ends == [(False, False)] * 99 + [(False, True)]
 
 
-def test_a_large_grid_has_the_time_to_be_crossed():
+def test_a_large_grid_has_a_longer_time_limit():
     env = CoNE(1, 300)
     env.reset(seed=0)
     ends = [env.step(np.zeros(2, int))[3] for _ in range(4 * 299)]
     assert ends.index(True) == len(ends) - 1
 
 
-def test_pits_are_fixed_many_and_off_the_way():
+def test_pits_are_fixed_and_off_the_safe_path():
     grid = Grid(3, 5, 100)
     pits = [np.frombuffer(each, np.int64) for each in grid.pits]
     assert len(pits) == 100
     assert grid.pits == Grid(3, 5, 100).pits != Grid(3, 5, 99).pits
-    way = {state.tobytes() for state in grid.way}
-    assert not way & grid.pits
-    steps = np.diff(grid.way, axis=0)
+    path = {state.tobytes() for state in grid.safe_path}
+    assert not path & grid.pits
+    steps = np.diff(grid.safe_path, axis=0)
     assert ((steps >= 0) & (steps <= 1)).all()
     assert steps.any(1).all()
     np.testing.assert_array_equal(steps.sum(0), [4, 4, 4])
@@ -131,7 +131,7 @@ def test_pits_are_fixed_many_and_off_the_way():
     "name",
     ["cone-2x5", "cone-3x5-90pits", "cone-6x4-1000pits", "cone-12x3", "cone-2x9999-1000pits", "cone-300x12-5000pits"],
 )
-def test_the_plan_reaches_every_goal_without_a_fall(name):
+def test_the_plan_reaches_every_goal_without_falling_into_a_pit(name):
     task = get_task(name, 2)
     result = rollout(task.make, task.scripted("expert", 0.0), episodes=1, seed=0, record=True)
     assert result.recorded[0].rewards[-1] == 10
@@ -143,8 +143,8 @@ def test_the_plan_reaches_every_goal_without_a_fall(name):
     ("name", "bins", "said"),
     [("cone-2x2-3pits", 2, "no room for 3 pits"), ("cone-2x10000", 2, "There is no task"),
      ("cone-0x5", 2, r"cone-<dimensions>x<side>\[-<pits>pits\]"),
-     ("cone-2x1", 2, "side 2"), ("cone-3x3", 3, "There is: 2"), ("maze-2", 2, "maze-3")],
+     ("cone-2x1", 2, "a side of at least 2"), ("cone-3x3", 3, "There is: 2"), ("maze-2", 2, "maze-3")],
 )  # fmt: skip
-def test_sizes_that_make_no_problem_are_refused(name, bins, said):
+def test_invalid_sizes_are_refused(name, bins, said):
     with pytest.raises(UserError, match=said):
         get_task(name, bins)

@@ -1,4 +1,4 @@
-"""Tasks of the user's own: the example of the documentation, entry points, continuous environments."""
+"""User-defined tasks: the example of the documentation, entry points, continuous environments."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def run(code: str, path: Path) -> str:
 
 
 def install(folder: Path, name: str, code: str, target: str) -> None:
-    """What pip leaves behind: the module, and metadata with the entry point."""
+    """What pip installs: the module, and metadata with the entry point."""
     (folder / f"{name}.py").write_text(code)
     information = folder / f"{name}-1.dist-info"
     information.mkdir()
@@ -39,7 +39,7 @@ def test_the_documented_example_is_a_task_like_ours(tmp_path):
     code = re.search(r"```python\n(# lights_out\.py.*?)```", page, re.S)[1]
     target = re.search(r'lights-out = "(.*?)"', page)[1]
     install(tmp_path, "lights_out", code, target)
-    # one that is broken takes nothing with it
+    # a broken package does not affect the others
     install(tmp_path, "broken", "raise RuntimeError('on import')", "broken:tasks")
     said = run(
         textwrap.dedent("""
@@ -56,7 +56,7 @@ def test_the_documented_example_is_a_task_like_ours(tmp_path):
         """),
         tmp_path,
     )
-    assert "The tasks of broken:tasks are left out: RuntimeError('on import')" in said
+    assert "The tasks of broken:tasks are skipped: RuntimeError('on import')" in said
     assert "9.0" in said
 
 
@@ -93,5 +93,5 @@ def test_a_continuous_environment_is_discretised_by_one_call():
      (Box(-1, 1, (2,)), 1)],
 )  # fmt: skip
 def test_what_cannot_be_discretised_says_why(space, bins):
-    with pytest.raises(UserError, match=r"bounded Box of one dimension|at least 2 bins"):
+    with pytest.raises(UserError, match=r"bounded one-dimensional Box|at least 2 bins"):
         discretize(Continuous(space), bins)

@@ -1,4 +1,4 @@
-"""Batched episodes: what one is depends on its number only, and all are counted."""
+"""Batched episodes: each depends on its number only, and all are counted."""
 
 import numpy as np
 

@@ -83,12 +83,12 @@ def test_names_are_whole_however_narrow_the_terminal_is():
         ("train-behaviour cheetah-run --bins 5", "number of bins for cheetah-run '5'"),
         ("train-behaviour cheetah-run --device nowhere", "There is no device nowhere here"),
         ("train-behaviour cheetah-run --ahead 0 --actors 2", "leave out --actors, or start a training with --ahead 20"),
-        ("train-behaviour cheetah-run --envs 3", "--envs 3 is no multiple"),
+        ("train-behaviour cheetah-run --envs 3", "--envs 3 is not a multiple"),
         ("train-behaviour cheetah-run --algorithm ppo", "--algorithm ppo is none of decqn, sac"),
         ("train-behaviour cheetah-run --algorithm sac --entropy 1", "--entropy 1 is no share between 0 and 1"),
         (
             "train-behaviour dog-trot --bins 10 --start-from nowhere",
-            "nowhere is no behaviour training",
+            "nowhere is not a behaviour training",
         ),
         ("ship-behaviour cheetah-run --level best", "is medium or expert, not best"),
         ("ship-behaviour fish-swim", "run: spin-rl data train-behaviour fish-swim"),
@@ -107,7 +107,10 @@ def test_a_mistake_is_one_sentence(spin_rl, words, said):
 def test_two_trainings_do_not_share_a_folder(spin_rl, tmp_path):
     folder = tmp_path / "results/behaviour/finger-spin-3/seed-0"
     short = "train-behaviour finger-spin --steps 1 --envs 2 --actors 0"
-    with sole_training(folder), pytest.raises(UserError, match=r"Another process trains in .*/finger-spin-3/seed-0"):
+    with (
+        sole_training(folder),
+        pytest.raises(UserError, match=r"Another process is training in .*/finger-spin-3/seed-0"),
+    ):
         spin_rl(short)
     assert not (folder / "config.json").exists()
     assert "Curve and snapshots are in" in spin_rl(short)

@@ -1,6 +1,7 @@
-"""Datasets: what is collected is what is opened, damage is refused by file and row, nothing half-made is read."""
+"""Datasets: they open as they were collected, damage is refused by file and row, incomplete ones are never read."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +24,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from spin_rl.envs import rollout
+from spin_rl.envs import catalogue, rollout
+from spin_rl.envs.behaviour.library import PolicyCard
 from spin_rl.envs.behaviour.network import DecoupledQ
 from spin_rl.errors import UserError
 from spin_rl.platform.datasets import OfflineDataset, collect, inspect, list_datasets, open_dataset, parts
@@ -30,7 +33,7 @@ from spin_rl.platform.datasets.collect import make_dataset
 from spin_rl.platform.datasets.metadata import DatasetMetadata
 from spin_rl.platform.datasets.picture import draw
 from spin_rl.platform.datasets.reader import verify_dataset
-from spin_rl.platform.datasets.store import Root
+from spin_rl.platform.datasets.store import DatasetRoot
 from tests.toy import toy_task
 
 TASK = toy_task()
@@ -40,19 +43,12 @@ TASK = toy_task()
 def _small_parts_and_known_task(monkeypatch, tmp_path):
     monkeypatch.setattr(parts, "PART_ROWS", 150)
     monkeypatch.delenv("SPIN_RL_CACHE", raising=False)
-    from spin_rl.envs import catalogue
-
     monkeypatch.setitem(catalogue._TASKS, ("toy", 4), TASK)
 
 
 @pytest.fixture(scope="session")
 def policies(tmp_path_factory) -> Path:
     """Medium and expert policies for the toy: random weights."""
-    import hashlib
-    from dataclasses import asdict
-
-    from spin_rl.envs.behaviour.library import PolicyCard
-
     folder = tmp_path_factory.mktemp("policies")
     (folder / "toy-4").mkdir()
     for seed, level in enumerate(("medium", "expert")):
@@ -69,7 +65,7 @@ def make(root, level="random", size=400, **options) -> DatasetMetadata:
     return make_dataset(TASK, level, size, root=root, workers=0, **options).metadata
 
 
-def test_what_is_collected_is_what_is_opened(tmp_path, policies):
+def test_a_dataset_opens_as_it_was_collected(tmp_path, policies):
     metadata = make(tmp_path, "random-medium-expert", 500, seed=3, policies=policies)
     dataset = open_dataset("toy", "random-medium-expert", bins=4, root=tmp_path)
     assert len(metadata.parts) > 2
@@ -115,7 +111,7 @@ def test_opening_copies_nothing(tmp_path):
     assert dataset.terminated.dtype == np.bool_
 
 
-def test_parts_are_stored_by_the_encodings_that_suit_them(tmp_path):
+def test_parts_are_stored_with_suitable_encodings(tmp_path):
     make(tmp_path)
     stored = pq.ParquetFile(tmp_path / "toy-4/random-v1/part-00000.parquet").metadata.row_group(0)
     columns = {column.path_in_schema: column for column in (stored.column(n) for n in range(stored.num_columns))}
@@ -130,7 +126,7 @@ def test_parts_are_stored_by_the_encodings_that_suit_them(tmp_path):
         assert encoding in columns[name].encodings, name
 
 
-def test_seed_size_and_epsilon_are_part_of_what_a_dataset_is(tmp_path, policies):
+def test_another_seed_size_or_epsilon_makes_the_next_version(tmp_path, policies):
     first = make(tmp_path, "medium", policies=policies)
     again = make_dataset(TASK, "medium", 400, root=tmp_path, workers=0, policies=policies)
     assert again.found
@@ -147,8 +143,8 @@ def test_seed_size_and_epsilon_are_part_of_what_a_dataset_is(tmp_path, policies)
         open_dataset("toy", "medium", bins=4, root=tmp_path, version=9)
 
 
-def test_the_digest_is_of_the_content_not_of_the_files(tmp_path, monkeypatch):
-    """The same number on every machine: it is written down here."""
+def test_the_digest_depends_on_the_content_not_on_the_files(tmp_path, monkeypatch):
+    """It is the same on every machine: here is its value."""
     split = make(tmp_path / "split")
     monkeypatch.setattr(parts, "PART_ROWS", 10_000)
     whole = make(tmp_path / "whole")
@@ -181,7 +177,7 @@ def test_any_number_of_workers_gives_the_same_bits(tmp_path, policies):
     assert len(contents) == 1
 
 
-def test_a_killed_collection_goes_on_and_leaves_nothing_that_is_taken_for_whole(tmp_path, policies):
+def test_a_killed_collection_leaves_no_dataset_and_resumes(tmp_path, policies):
     whole = make(tmp_path / "straight", "medium", policies=policies)
     script = (
         "import os, sys; from tests.platform.test_datasets import *\n"
@@ -204,8 +200,8 @@ def test_a_killed_collection_goes_on_and_leaves_nothing_that_is_taken_for_whole(
 
 
 def test_a_dataset_appears_all_at_once(tmp_path, monkeypatch):
-    """A local one by the renaming of its folder, one elsewhere by its metadata."""
-    rename, filesystem = Path.rename, Root("memory://once").filesystem
+    """A local one when its folder is renamed, one elsewhere when its metadata is written."""
+    rename, filesystem = Path.rename, DatasetRoot("memory://once").filesystem
 
     def fail(path, *rest, **named):
         if Path(path).name.startswith(("whole-", "metadata.json")):
@@ -242,15 +238,15 @@ def test_two_makers_of_one_dataset_do_the_work_once(tmp_path):
     assert [metadata.version for metadata in list_datasets(tmp_path)] == [1]
 
 
-def test_who_lost_the_lease_stops_and_publishes_nothing(tmp_path):
-    """As a process finds it that slept for a minute, while another one took over."""
+def test_a_process_that_lost_its_lease_stops_and_publishes_nothing(tmp_path):
+    """As after a suspension of a minute, during which another process took over."""
 
     def taken_over(done, _total):
         if done:
             folder = tmp_path / "toy-4"
             (folder / ".random.lease-00000002").write_text("{}")
 
-    with pytest.raises(UserError, match=r"Another process went on with this one's work.*Run the command again"):
+    with pytest.raises(UserError, match=r"Another process took over this one's work.*Run the command again"):
         make(tmp_path, size=4000, on_progress=taken_over)
     assert list_datasets(tmp_path) == []
     (tmp_path / "toy-4/.random.lease-00000002").unlink()
@@ -258,13 +254,13 @@ def test_who_lost_the_lease_stops_and_publishes_nothing(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root may mount a small disk")
-def test_a_disk_that_is_full_is_said_and_what_was_collected_is_gone_on_with(tmp_path):
+def test_a_full_disk_is_reported_and_collected_episodes_are_kept(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", disk], check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); make room"):
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\); free some space"):
             make(disk, size=20_000)
         assert list_datasets(disk) == []
         subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
@@ -274,12 +270,12 @@ def test_a_disk_that_is_full_is_said_and_what_was_collected_is_gone_on_with(tmp_
         subprocess.run(["umount", disk], check=True)
 
 
-def test_a_file_that_cannot_grow_is_said_and_leaves_no_dataset(tmp_path):
+def test_a_file_size_limit_is_reported_and_leaves_no_dataset(tmp_path):
     make(tmp_path / "before")
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(UserError, match=r"cannot be written .*make room"):
+        with pytest.raises(UserError, match=r"cannot be written .*free some space"):
             make(tmp_path / "full")
         with pytest.raises(UserError, match=r"cannot be written .*SPIN_RL_CACHE"):
             open_dataset("toy", "random", bins=4, root=tmp_path / "before")
@@ -290,7 +286,7 @@ def test_a_file_that_cannot_grow_is_said_and_leaves_no_dataset(tmp_path):
 
 
 def forged(root: Path, change) -> None:
-    """A dataset whose first part is what ``change`` makes of the true rows, with metadata that fits."""
+    """A dataset with its first part modified by ``change``, and unchanged metadata."""
     make(root)
     folder = root / "toy-4/random-v1"
     metadata = DatasetMetadata.from_json((folder / "metadata.json").read_text(), "")
@@ -311,7 +307,7 @@ def forged(root: Path, change) -> None:
         ("step", 1, 5, "a step out of order at row 1"),
         ("episode", slice(None), 3, "a step out of order at row 0"),
         ("terminated", 0, True, "a termination before the end of its episode at row 0"),
-        ("rewards", 1, 0.25, r"rows 0 to \d+, is not the content that was written"),
+        ("rewards", 1, 0.25, r"rows 0 to \d+, differs from what was written"),
     ],
 )
 def test_a_bad_value_is_refused_by_file_and_row(tmp_path, column, row, value, said):
@@ -342,9 +338,9 @@ def test_a_flipped_byte_anywhere_is_refused(tmp_path):
             dataset = open_dataset("toy", "random", bins=4, root=tmp_path)
         except UserError as error:
             refused += "part-00001.parquet" in str(error)
-        else:  # a byte that says nothing, such as a statistic: the content is untouched
+        else:  # a byte without meaning, such as a statistic: the content is untouched
             path.write_bytes(content)
-            verify_dataset(dataset.metadata, Root(tmp_path))
+            verify_dataset(dataset.metadata, DatasetRoot(tmp_path))
             shutil.rmtree(tmp_path / ".cache")
     assert refused > 30
 
@@ -355,11 +351,11 @@ def test_a_flipped_byte_of_the_machines_copy_is_found_by_verifying(tmp_path, nam
     open_dataset("toy", "random", bins=4, root=tmp_path)
     path = tmp_path / ".cache/arrow" / metadata.digest / name
     content = path.read_bytes()
-    verify_dataset(metadata, Root(tmp_path))
-    values = len(content) // 2  # the column of numbers lies there, not what describes it
+    verify_dataset(metadata, DatasetRoot(tmp_path))
+    values = len(content) // 2  # within the column's values, not in the header
     path.write_bytes(content[:values] + bytes([content[values] ^ 1]) + content[values + 1 :])
-    with pytest.raises(UserError, match=rf"{name}.* is damaged; delete the folder"):
-        verify_dataset(metadata, Root(tmp_path))
+    with pytest.raises(UserError, match=rf"{name}.* is damaged; delete the folder .*, and it will be made again"):
+        verify_dataset(metadata, DatasetRoot(tmp_path))
 
 
 def replace_part(path: Path, change) -> None:
@@ -370,8 +366,8 @@ def replace_part(path: Path, change) -> None:
     ("damage", "said"),
     [
         (lambda path: path.unlink(), "part-00001.parquet is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "part-00001.parquet is no whole Parquet file"),
-        (lambda path: path.write_bytes(b""), "part-00001.parquet is no whole Parquet file"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "part-00001.parquet is not a complete Parquet file"),
+        (lambda path: path.write_bytes(b""), "part-00001.parquet is not a complete Parquet file"),
         (
             lambda path: replace_part(path, lambda table: table.drop_columns("reward")),
             "part-00001.parquet has other columns than its task: missing reward",
@@ -426,14 +422,14 @@ def test_false_metadata_is_refused(tmp_path, fields, said):
         open_dataset("toy", "random", bins=4, root=tmp_path)
 
 
-def test_metadata_that_is_no_json_is_refused(tmp_path):
+def test_metadata_that_is_not_json_is_refused(tmp_path):
     make(tmp_path)
     (tmp_path / "toy-4/random-v1/metadata.json").write_text('{"schema": 1')
     with pytest.raises(UserError, match=r"random-v1/metadata\.json is damaged"):
         open_dataset("toy", "random", bins=4, root=tmp_path)
 
 
-def test_a_folder_without_metadata_is_no_dataset(tmp_path):
+def test_a_folder_without_metadata_is_not_a_dataset(tmp_path):
     make(tmp_path)
     (tmp_path / "toy-4/random-v1/metadata.json").unlink()
     assert list_datasets(tmp_path) == []
@@ -460,14 +456,14 @@ def test_a_half_written_copy_is_made_again(tmp_path):
         ("cheetah-run", "random", 3, "spin-rl data make cheetah-run random"),
     ],
 )
-def test_a_dataset_that_is_not_there_says_what_to_do(tmp_path, task, level, bins, said):
+def test_a_missing_dataset_is_reported_with_the_command_that_makes_it(tmp_path, task, level, bins, said):
     with pytest.raises(UserError) as error:
         open_dataset(task, level, bins=bins, root=tmp_path)
     assert said in str(error.value)
 
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"seed": -1}, {"epsilon": 1.5}])
-def test_numbers_that_make_no_dataset_are_refused(tmp_path, options):
+def test_invalid_numbers_are_refused(tmp_path, options):
     with pytest.raises(UserError, match="size >= 1, seed >= 0 and epsilon"):
         make(tmp_path, **options)
     with pytest.raises(UserError, match="There is no medium behaviour policy for toy-4"):
@@ -480,7 +476,7 @@ def test_one_transition_is_a_dataset(tmp_path):
     assert len(open_dataset("toy", "random", bins=4, root=tmp_path)) == metadata.transitions
 
 
-def test_other_roots_work_too(tmp_path, monkeypatch):
+def test_other_file_systems_work_as_roots(tmp_path, monkeypatch):
     monkeypatch.setenv("SPIN_RL_CACHE", str(tmp_path))
     try:
         metadata = make("memory://bucket/data")
@@ -488,10 +484,10 @@ def test_other_roots_work_too(tmp_path, monkeypatch):
         assert len(open_dataset("toy", "random", bins=4, root="memory://bucket/data")) == metadata.transitions
         assert [each.digest for each in list_datasets("memory://bucket/data")] == [make(tmp_path / "local").digest]
     finally:
-        Root("memory://bucket").filesystem.rm("/bucket", recursive=True)
+        DatasetRoot("memory://bucket").filesystem.rm("/bucket", recursive=True)
 
 
-def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"file/data cannot be written \(Not a directory\).*--root"):
         make(tmp_path / "file/data")
@@ -502,13 +498,13 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("SPIN_RL_CACHE")
 
 
-def test_a_folder_without_permission_is_said(tmp_path):
-    with TemporaryDirectory() as outside:  # where everybody may look
+def test_a_folder_without_permission_is_reported(tmp_path):
+    with TemporaryDirectory() as outside:  # readable for other users
         folder = Path(outside)
         make(folder)
         folder.chmod(0o555)
         (folder / "toy-4").chmod(0o555)
-        with _as_nobody():
+        with _as_unprivileged_user():
             for root in (folder, folder / "new"):
                 with pytest.raises(UserError, match=r"cannot be written \(Permission denied\).*--root"):
                     make(root, size=1)
@@ -521,8 +517,8 @@ def test_a_folder_without_permission_is_said(tmp_path):
 
 
 @contextmanager
-def _as_nobody() -> Iterator[None]:
-    """Root may write everywhere: without its rights meanwhile."""
+def _as_unprivileged_user() -> Iterator[None]:
+    """Drop root's privileges for a while, because root may write everywhere."""
     if os.geteuid():
         yield
         return
@@ -533,8 +529,8 @@ def _as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_a_place_that_is_none_says_so():
-    with pytest.raises(UserError, match="nowhere://x is no place for datasets: Protocol not known"):
+def test_an_invalid_location_is_reported():
+    with pytest.raises(UserError, match="nowhere://x is not a valid location for datasets: Protocol not known"):
         list_datasets("nowhere://x")
 
 
@@ -549,7 +545,7 @@ def test_an_s3_server_holds_datasets(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     monkeypatch.setenv("SPIN_RL_CACHE", str(tmp_path))
     try:
-        place = Root("s3://bucket/data")
+        place = DatasetRoot("s3://bucket/data")
         place.filesystem.mkdir("bucket")
         made = make("s3://bucket/data")
         assert make("s3://bucket/data").version == 1
@@ -557,14 +553,14 @@ def test_an_s3_server_holds_datasets(tmp_path, monkeypatch):
         assert [each.digest for each in list_datasets("s3://bucket/data")] == [make(tmp_path / "local").digest]
         damaged = f"bucket/data/{made.key}/{made.parts[1].file}"
         place.filesystem.pipe_file(damaged, place.filesystem.cat_file(damaged)[:-9])
-        with pytest.raises(UserError, match=r"s3://bucket/data/toy-4/random-v1/part-00001.parquet is no whole Parquet"):
-            verify_dataset(made, Root("s3://bucket/data"))
+        with pytest.raises(UserError, match=r"s3://bucket/data/toy-4/random-v1/part-00001.parquet is not a complete"):
+            verify_dataset(made, DatasetRoot("s3://bucket/data"))
     finally:
         server.stop()
 
 
 @pytest.mark.integration
-def test_readers_share_the_memory_of_one(tmp_path):
+def test_readers_share_their_memory(tmp_path):
     """Proportional memory (a page mapped by k processes counts 1/k for each) of the dataset's mapped files."""
     make(tmp_path, size=30_000)
     open_dataset("toy", "random", bins=4, root=tmp_path)
@@ -583,7 +579,7 @@ def test_readers_share_the_memory_of_one(tmp_path):
     readers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     private = [int(reader.stdout.readline().split()[1]) for reader in readers]
     mapped = []
-    for reader in readers:  # all have read everything and still hold it
+    for reader in readers:  # all have read everything and still map it
         mapped.append(int(reader.communicate("x")[0]))
     size = sum(path.stat().st_size for path in tmp_path.glob(".cache/arrow/*/*.arrow")) / 1024
     assert mapped[0] < 1.2 * size / 3
@@ -602,7 +598,7 @@ def test_reading_loads_neither_ray_nor_mlflow_nor_torch_nor_pandas(tmp_path):
     assert done.stdout.strip() == "set()", done.stderr
 
 
-def test_a_batch_is_the_transitions_asked_for(tmp_path):
+def test_a_batch_holds_the_requested_transitions(tmp_path):
     make(tmp_path)
     dataset = open_dataset("toy", "random", bins=4, root=tmp_path)
     last = int(dataset.episode_offsets[1]) - 1  # the last transition of the first episode
@@ -620,7 +616,7 @@ def test_a_batch_is_the_transitions_asked_for(tmp_path):
 
 def test_the_metadata_is_written_last(tmp_path):
     metadata = make(tmp_path)
-    folder = Path(Root(tmp_path).folder(metadata.key))
+    folder = Path(DatasetRoot(tmp_path).folder(metadata.key))
     times = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert max(times, key=lambda name: times[name]) == "metadata.json"
 
@@ -655,7 +651,7 @@ def test_dependence_is_measured_in_bits():
     assert [counts.sum() for counts in inspect.action_counts(dataset)] == [40_000] * 4
 
 
-def test_copies_of_episodes_are_counted(tmp_path):
+def test_distinct_episodes_are_counted(tmp_path):
     make(tmp_path)
     dataset = open_dataset("toy", "random", bins=4, root=tmp_path)
     assert inspect.distinct_episodes(dataset) == dataset.metadata.episodes > 3
@@ -672,7 +668,7 @@ def test_copies_of_episodes_are_counted(tmp_path):
     assert inspect.distinct_episodes(again) == 2
 
 
-def test_too_few_transitions_are_told_from_dependence():
+def test_a_small_sample_is_distinguished_from_dependence():
     """A thousand transitions of forty independent sub-actions: all joint actions differ, as they do when shuffled."""
     found = inspect.dependence(fake(np.random.default_rng(0).integers(3, size=(1000, 40)), (3,) * 40))
     assert found.distinct == 1000

@@ -1,4 +1,4 @@
-"""Datasets from elsewhere and to elsewhere: round trips are exact, hostile and damaged files are refused."""
+"""Import and export of datasets: round trips are exact, hostile and damaged files are refused."""
 
 import base64
 import csv
@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spin_rl.envs import catalogue
 from spin_rl.errors import UserError
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
 from spin_rl.platform.datasets.collect import make_dataset
-from spin_rl.platform.exchange import benchmark, restricted_pickle, rllib, table
+from spin_rl.platform.exchange import arrow, benchmark, restricted_pickle, rllib, table
 from spin_rl.platform.exchange.importing import Spaces, import_dataset, spaces_of
 from spin_rl.platform.exchange.restricted_pickle import PickledArray, read_items
 from spin_rl.platform.exchange.rules import Duplicates, ImportRules
@@ -35,8 +36,6 @@ SOURCE = Source("source", *SPACES)
 
 @pytest.fixture(autouse=True)
 def _known_task(monkeypatch):
-    from spin_rl.envs import catalogue
-
     monkeypatch.setitem(catalogue._TASKS, ("toy", 4), TASK)
     monkeypatch.delenv("SPIN_RL_CACHE", raising=False)
 
@@ -72,7 +71,7 @@ def tuples(dataset: OfflineDataset) -> list[tuple]:
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_a_benchmark_file_comes_in_exactly(dataset, tmp_path, protocol, monkeypatch):
+def test_a_benchmark_file_is_imported_exactly(dataset, tmp_path, protocol, monkeypatch):
     monkeypatch.setattr(benchmark, "_BATCH", 64)
     path = tmp_path / "file.pkl"
     path.write_bytes(pickle.dumps(tuples(dataset), protocol))
@@ -209,8 +208,8 @@ def test_a_long_pickle_is_not_held_in_memory(tmp_path, monkeypatch):
         (2, np.inf, "row 5: the reward is not finite"),
         (1, np.array([0, 2, 0]), r"row 5: the action is outside of nvec \[3, 2, 4\]"),
         (1, np.array([0, -1, 0]), r"row 5: the action is outside of nvec \[3, 2, 4\]"),
-        (1, np.array([0, 0.5, 0]), "arrays are not of one shape and type"),
-        (0, np.zeros(4), "arrays are not of one shape and type"),
+        (1, np.array([0, 0.5, 0]), "arrays differ in shape or type"),
+        (0, np.zeros(4), "arrays differ in shape or type"),
         (4, "yes", "neither a number nor an array"),
     ],
 )
@@ -257,7 +256,7 @@ def test_episodes_are_recovered_from_continuity(size):
     assert [float(r) for block in blocks for r in block.rewards] == [1, 2, 0, 3, 4, 0, 5, 0, 6, 0]
 
 
-def test_done_can_mean_that_the_time_was_over(dataset, tmp_path):
+def test_done_can_stand_for_the_time_limit(dataset, tmp_path):
     path = tmp_path / "file.pkl"
     path.write_bytes(pickle.dumps(tuples(dataset)))
     found = bring_in(benchmark.read(path, SOURCE), tmp_path, timeouts=True)
@@ -265,20 +264,18 @@ def test_done_can_mean_that_the_time_was_over(dataset, tmp_path):
     np.testing.assert_array_equal(found.episode_offsets, dataset.episode_offsets)
 
 
-def test_a_task_that_never_terminates_takes_no_end_of_time_for_one(dataset, tmp_path, monkeypatch):
-    from spin_rl.envs import catalogue
-
+def test_a_termination_in_a_task_that_never_terminates_is_refused(dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(catalogue._TASKS, ("toy", 4), dataclasses.replace(TASK, terminates=False))
     batches = [batch([0, 1], [1, 2]), batch([2, 5], [3, 6], terminated=[1, 0])]
     with pytest.raises(
-        UserError, match=r"a test: row 2 says that the problem ended, which this task never .* --timeou"
+        UserError, match=r"a test: row 2 is marked as terminated, but this task never terminates.* --timeouts"
     ):
         bring_in(batches, tmp_path)
     found = bring_in(batches, tmp_path, timeouts=True)
     assert (found.metadata.episodes, found.terminated.any()) == (2, False)
 
 
-def test_shuffled_rows_are_refused_early_unless_that_is_known(dataset, tmp_path):
+def test_shuffled_rows_are_refused_early_unless_the_rules_allow_them(dataset, tmp_path):
     rows = [row for _ in range(40) for row in tuples(dataset)]
     order = np.random.default_rng(0).permutation(len(rows))
     numbers = np.arange(0, 2 * len(rows), 2)[order]
@@ -299,14 +296,12 @@ def test_shuffled_rows_are_refused_early_unless_that_is_known(dataset, tmp_path)
     assert bring_in(shuffled([]), tmp_path, shuffled=True).metadata.episodes == len(rows)
 
 
-def test_an_episode_that_comes_twice_is_refused_left_out_or_kept(tmp_path):
-    """Three episodes, of which the third is the first; a fourth like it but for a reward is another one."""
+def test_a_duplicate_episode_is_refused_left_out_or_kept(tmp_path):
+    """Three episodes, of which the third equals the first; a fourth one differs in one reward."""
     first = batch([0, 1, 2], [1, 2, 3])
     other = first._replace(reward=first.reward + np.float32([0, 0, 1]))
     batches = [first, batch([5, 6], [6, 7]), first, other]
-    with pytest.raises(
-        UserError, match=r"a test: episode 2 is the same as episode 0, bit for bit; .*--duplicates drop"
-    ):
+    with pytest.raises(UserError, match=r"a test: episode 2 equals episode 0, bit for bit; .*--duplicates drop"):
         bring_in(batches, tmp_path)
     dropped = bring_in(batches, tmp_path, duplicates=Duplicates.drop)
     assert_equal(dropped, bring_in([batches[0], batches[1], other], tmp_path, "without"))
@@ -329,8 +324,8 @@ def test_an_equal_import_is_found_and_another_is_the_next_version(dataset, tmp_p
     assert open_dataset("toy", "mine", bins=4, root=tmp_path / "new").metadata.version == 2
 
 
-def test_imports_side_by_side_come_in_one_after_the_other(tmp_path):
-    """The second waits while the first reads its source; what a killed one left is cleared away by both."""
+def test_concurrent_imports_run_one_after_the_other(tmp_path):
+    """The second waits while the first reads its source; both remove what a killed import left behind."""
     left = tmp_path / "new/toy-4/.imported-import-killed"
     left.mkdir(parents=True)
     reads = threading.Event()
@@ -365,7 +360,7 @@ def test_rllib_columns_round_trip(dataset, tmp_path):
     with pytest.raises(UserError, match=r"episodes-00000\.parquet has no column new_obs"):
         list(rllib.read(tmp_path / "rllib", SOURCE))
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(UserError, match="is no whole Parquet file"):
+    with pytest.raises(UserError, match="is not a complete Parquet file"):
         list(rllib.read(tmp_path / "rllib", SOURCE))
 
 
@@ -379,7 +374,7 @@ def test_a_hostile_compressed_observation_runs_nothing(dataset, tmp_path):
     for bad, said in (
         (lz4.compress(pickle.dumps(Runs(tmp_path / "made"))), "row 3, obs is refused: it wants to import .*mkdir"),
         (b"not lz4", "row 3, obs is damaged"),
-        (lz4.compress(pickle.dumps(np.zeros(5))), "row 0 and after: the values of obs are not of one length"),
+        (lz4.compress(pickle.dumps(np.zeros(5))), "row 0 and after: the values of obs have different lengths"),
         (lz4.compress(b"\x00" * (1 << 27)), "row 3, obs is refused"),
     ):
         packed = [lz4.compress(pickle.dumps(array)) for array in arrays]
@@ -466,9 +461,7 @@ def write_table(path: Path, dataset: OfflineDataset, *, with_next: bool) -> tabl
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 @pytest.mark.parametrize("with_next", [True, False])
-def test_a_table_comes_in_exactly(dataset, tmp_path, ending, with_next, monkeypatch):
-    from spin_rl.platform.exchange import arrow
-
+def test_a_table_is_imported_exactly(dataset, tmp_path, ending, with_next, monkeypatch):
     monkeypatch.setattr(arrow.read_batches, "__defaults__", (7,))  # smaller than an episode
     path = tmp_path / f"table.{ending}"
     columns = write_table(path, dataset, with_next=with_next)
@@ -478,12 +471,12 @@ def test_a_table_comes_in_exactly(dataset, tmp_path, ending, with_next, monkeypa
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda lines: [*lines, lines[1]], r"row \d+: episode 0 comes a second time"),
+        (lambda lines: [*lines, lines[1]], r"row \d+: episode 0 appears a second time"),
         (lambda lines: [line.replace("gain", "loss") for line in lines], "has no column gain; it has: x, y"),
         (lambda lines: [lines[0], lines[1].replace(",", ",many", 1), *lines[2:]], "y is of type string"),
-        (lambda lines: [lines[0]], "there are no transitions|no table"),
+        (lambda lines: [lines[0]], "there are no transitions|not a table"),
         (lambda lines: [lines[0], ",".join([*lines[1].split(",")[:3], "0.5", *lines[1].split(",")[4:]]), *lines[2:]],
-         "row 0: the action is not of whole numbers"),
+         "row 0: the action is not made of integers"),
         (lambda lines: [lines[0], ",".join(["", *lines[1].split(",")[1:]]), *lines[2:]], "a value of x is missing"),
     ],
 )  # fmt: skip
@@ -496,7 +489,7 @@ def test_a_bad_table_is_refused(dataset, tmp_path, change, said):
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_columns_are_named_by_patterns_in_the_order_of_the_table(dataset, tmp_path, ending):
+def test_columns_can_be_given_by_patterns(dataset, tmp_path, ending):
     path = tmp_path / f"table.{ending}"
     columns = write_table(path, dataset, with_next=True)
     assert table.named_columns(path, ["?2"]) == ["x2", "y2", "z2"]
@@ -524,18 +517,18 @@ def test_minari_round_trip(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     minari.write(dataset, "toy/random-v0")
     assert_equal(bring_in(minari.read("toy/random-v0", SOURCE), tmp_path), dataset)
-    with pytest.raises(UserError, match="is a Minari dataset toy/random-v0 already"):
+    with pytest.raises(UserError, match="is already a Minari dataset toy/random-v0"):
         minari.write(dataset, "toy/random-v0")
-    with pytest.raises(UserError, match=r"has nvec \[3, 2, 4\], but \[3, 3\]"):
+    with pytest.raises(UserError, match=r"has nvec \[3, 2, 4\], but its task has \[3, 3\]"):
         list(minari.read("toy/random-v0", SOURCE._replace(nvec=(3, 3))))
     with pytest.raises(UserError, match=r"There is no Minari dataset toy/x-v0 .* \(there is: toy/random-v0\)"):
         list(minari.read("toy/x-v0", SOURCE))
 
 
-def test_spaces_come_from_the_catalogue_or_are_named():
+def test_spaces_come_from_the_catalogue_or_are_given():
     assert spaces_of("toy", 4) == SPACES
     assert spaces_of("unheard-of", 9, nvec=(2, 2), observation_size=5) == Spaces((2, 2), 5)
-    with pytest.raises(UserError, match="name --nvec and --observation-size"):
+    with pytest.raises(UserError, match="give --nvec and --observation-size"):
         spaces_of("unheard-of", 9)
     for nvec in ((3, 0), (-1, 2), (32_768,)):
         with pytest.raises(UserError, match="at least 1 choice and at most 32,767"):
@@ -545,8 +538,8 @@ def test_spaces_come_from_the_catalogue_or_are_named():
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "Level", "x-v2", "", "-a"])
-def test_names_that_would_lead_astray_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match="is no name for a level"):
+def test_invalid_names_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="is not a valid level name"):
         import_dataset([], task="toy", bins=4, level=name, spaces=SPACES, origin="it", root=tmp_path)
 
 
