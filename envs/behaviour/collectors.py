@@ -50,7 +50,7 @@ class Collection:
         """
         if self.envs < 1 or self.envs % self.group:
             raise UserError(
-                f"A training steps its environments in groups of {self.group}: --envs {self.envs} is no multiple of it."
+                f"A training steps its environments in groups of {self.group}: envs={self.envs} is no multiple of it."
             )
         return self.envs // self.group
 

@@ -103,8 +103,8 @@ def open_collector(task: Task, config: BehaviourSettings, actors: int | None) ->
     if not config.ahead:
         if actors:
             raise UserError(
-                "A training with --ahead 0 acts by the newest weights and steps its environments itself; leave out "
-                "--actors, or start a training with --ahead 20."
+                "A training with ahead=0 acts by the newest weights and steps its environments itself; leave out "
+                "--actors, or start a training with --set ahead=20."
             )
         yield None
         return
