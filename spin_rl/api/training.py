@@ -1,11 +1,12 @@
 """Training: one method on one dataset, once per seed."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from spin_rl.algorithms.asm.masking import Masking
-from spin_rl.algorithms.rllib.config import check_trial
+from spin_rl.algorithms.rllib.config import check_trial, parse_settings
 from spin_rl.api.pretraining import asm_config
 from spin_rl.api.running import SweepRun, run_and_report
 from spin_rl.platform.asm_store.store import ASMStore, asm_root
@@ -77,7 +78,7 @@ def train(
             taken by other settings.
     """
     place, results = absolute_root(root or default_root()), storage_root(storage)
-    more = dict(settings or {})
+    more = parse_settings(f"{key}={json.dumps(value)}" for key, value in (settings or {}).items())
     if asm is not None and Path(asm).exists():
         asm = Path(asm).absolute()  # Ray's workers have working directories of their own
     model = None if asm is None else str(asm)

@@ -62,7 +62,7 @@ def test_verify_moves_what_is_damaged_aside(storage, asm):
     found = asm("verify")
     assert found.exit_code == 1
     assert f"damaged {damaged}: training.safetensors has digest" in found.stdout
-    assert "3 checkpoints: 1 as they were written, 1 damaged, 1 from before" in found.stdout
+    assert "3 checkpoints: 1 as they were written, 1 damaged, 1 written without a digest" in found.stdout
     assert [name.split("-")[:2] for name in folders(storage)] == [
         ["damaged", "000000002"],
         ["step", "000000000"],
