@@ -62,7 +62,7 @@ def pretrain(
         threads: CPU threads while it trains; their number decides how sums are rounded, so sweeps use one.
         root: where datasets lie.
         storage: where results go; the store is in it.
-        on_step: called with each step, the last step and the loss (nats); not where nothing has to be trained.
+        on_step: called now and then with the step, the last step and the loss (nats), where something is trained.
 
     Returns:
         A checkpoint for each of ``steps``, in their order: its path, losses (nats per hidden sub-action), accuracies
