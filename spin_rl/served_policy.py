@@ -4,8 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
+
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
+from spin_rl.algorithms.training.checkpoints import load_objective
 
 
 class PolicyModel(PythonModel):
@@ -16,16 +20,10 @@ class PolicyModel(PythonModel):
     """
 
     def load_context(self, context: Any) -> None:
-        from spin_rl.algorithms.training.checkpoints import load_objective
-
         self._objective = load_objective(Path(context.artifacts["policy"]))
 
     # MLflow would take a type hint of the input for the signature, which is logged with the model.
     def predict(self, context: Any, model_input, params: dict[str, Any] | None = None) -> Any:  # type: ignore[no-untyped-def]  # noqa: ARG002
-        import torch
-
-        from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
-
         settings = params or {}
         observation = np.atleast_2d(np.asarray(model_input, np.float32))
         policy = ActingPolicy(self._objective, torch.device("cpu"), sample=not settings.get("greedy", False))

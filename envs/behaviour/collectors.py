@@ -50,7 +50,7 @@ class Collection:
         """
         if self.envs < 1 or self.envs % self.group:
             raise UserError(
-                f"A training steps its environments in groups of {self.group}: --envs {self.envs} is not a multiple of "
+                f"A training steps its environments in groups of {self.group}: envs={self.envs} is not a multiple of "
                 "that."
             )
         return self.envs // self.group

@@ -97,8 +97,8 @@ def open_collector(task: Task, settings: BehaviourSettings, actors: int | None) 
     if not settings.ahead:
         if actors:
             raise UserError(
-                "A training with --ahead 0 acts with the newest weights and steps its environments itself; leave out "
-                "--actors, or start a training with --ahead 20."
+                "A training with ahead=0 acts with the newest weights and steps its environments itself; leave out "
+                "--actors, or start a training with --set ahead=20."
             )
         yield None
         return

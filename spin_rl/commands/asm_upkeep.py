@@ -1,20 +1,17 @@
-"""``spin-rl asm verify`` and ``asm gc``: looking after the store of action structure models."""
+"""``spin-rl asm verify`` and ``asm gc``: upkeep of the store of action structure models."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from spin_rl.commands.asm_options import open_store
+from spin_rl.commands.display import console
 from spin_rl.commands.options import Storage
-
-if TYPE_CHECKING:
-    from spin_rl.platform.asm_store.upkeep import StoredFolder
-
-console = Console()
+from spin_rl.platform.asm_store import upkeep
 
 Chosen = Annotated[
     list[str] | None,
@@ -23,37 +20,31 @@ Chosen = Annotated[
 
 
 def verify(checkpoint: Chosen = None, storage: Storage = Path("results")) -> None:
-    """Compare checkpoints with the digests that were written with them; moves damaged ones aside, to be made again.
+    """Compare checkpoints with their digests; set damaged ones aside.
 
-    Exit code 1 where one is damaged.
+    The command that needs a damaged one makes it again. Exit code 1 where one is damaged.
     """
-    from spin_rl.platform.asm_store.store import ASMStore, asm_root
-    from spin_rl.platform.asm_store.upkeep import checkpoint_folders
-    from spin_rl.platform.asm_store.upkeep import verify as compare
-
-    store = ASMStore(asm_root(storage.absolute()))
-    folders = [Path(store.find(one).path) for one in checkpoint] if checkpoint else checkpoint_folders(store)
-    findings = list(track(compare(folders), "comparing", total=len(folders), console=console, transient=True))
-    for found in findings:
+    store = open_store(storage)
+    folders = [Path(store.find(one).path) for one in checkpoint] if checkpoint else upkeep.checkpoint_folders(store)
+    checks = list(track(upkeep.verify(folders), "comparing", total=len(folders), console=console, transient=True))
+    for found in checks:
         if found.damage:
             what = f"moved to {found.moved_to.name}" if found.moved_to else "its model is being extended, so it stays"
             console.print(f"[red]damaged[/] {found.path}: {found.damage}; {what}", soft_wrap=True)
-    damaged = sum(found.damage is not None for found in findings)
-    console.print(f"{len(findings)} checkpoints: {len(findings) - damaged} intact, {damaged} damaged.", soft_wrap=True)
+    damaged = sum(found.damage is not None for found in checks)
+    console.print(f"{len(checks)} checkpoints: {len(checks) - damaged} intact, {damaged} damaged.", soft_wrap=True)
     if damaged:
         console.print("The command that needs a damaged one makes it again, from the nearest earlier one.")
         raise typer.Exit(1)
 
 
 def gc(
-    days: Annotated[float, typer.Option(help="Keep what was made or used in the last so many days.", min=0)] = 30.0,
-    delete: Annotated[bool, typer.Option("--delete", help="Free it; without this nothing is changed.")] = False,
+    days: Annotated[float, typer.Option(help="Keep what was made or used in the last days.", min=0)] = 30.0,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete it; without this nothing is changed.")] = False,
     storage: Storage = Path("results"),
 ) -> None:
-    """Show what no sweep in the storage refers to and nobody used lately; with --delete, free it."""
-    from spin_rl.platform.asm_store.upkeep import free, survey
-
-    found = survey(storage.absolute(), days)
+    """Show models that no sweep uses any more; with --delete, delete them."""
+    found = upkeep.survey(storage.absolute(), days)
     garbage = [one for one in found if not one.kept_for]
     young = sum(one.kept_for == "age" for one in found)
     if garbage:
@@ -67,15 +58,13 @@ def gc(
         soft_wrap=True,
     )
     if delete:
-        gone = free(garbage)
+        gone = upkeep.free(garbage)
         console.print(f"Freed {_amount(gone)}.")
         if len(gone) < len(garbage):
-            console.print(
-                f"[yellow]{len(garbage) - len(gone)} belong to models that are being extended: left alone.[/]"
-            )
+            console.print(f"[yellow]{len(garbage) - len(gone)} belong to models that are being extended: kept.[/]")
     else:
         console.print(f"To free {_amount(garbage)}: the same with --delete." if garbage else "Nothing to free.")
 
 
-def _amount(folders: "list[StoredFolder]") -> str:
+def _amount(folders: list[upkeep.StoredFolder]) -> str:
     return f"{len(folders)} folders, {sum(one.size for one in folders) / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""``spin-rl data``: make, look at and check datasets; train the policies that they are collected with."""
+"""``spin-rl data``: collect, inspect and verify datasets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,29 +6,21 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from spin_rl.commands import data_behaviour, data_exchange
-from spin_rl.commands.display import (
-    collect_with_progress,
-    console,
-    describe,
-    find,
-    open_with_progress,
-    progress_bar,
-    wide_table,
-)
-from spin_rl.commands.options import Bins, LevelName, Policies, RootPath, Storage, TaskName, Version
-
-app = typer.Typer(no_args_is_help=True, help="Datasets, and the behaviour policies that they are collected with.")
+from spin_rl.commands.data_display import collect_with_progress, describe, open_with_progress
+from spin_rl.commands.display import console, progress_bar, wide_table
+from spin_rl.commands.options import Bins, DataRootOrDefault, LevelName, Policies, Storage, TaskName, Version
+from spin_rl.envs import get_task, tasks
+from spin_rl.envs.behaviour.library import list_cards
+from spin_rl.platform.datasets import default_root, find_metadata, list_datasets
+from spin_rl.platform.datasets.inspect import action_counts, dependence, distinct_episodes
+from spin_rl.platform.datasets.levels import LEVELS, SIZES, check_level
+from spin_rl.platform.datasets.picture import draw
+from spin_rl.platform.datasets.reader import verify_dataset
+from spin_rl.platform.datasets.store import DatasetRoot
 
 
-@app.command("list")
-def list_(root: RootPath = None, policies: Policies = None) -> None:
-    """The datasets that are there, and those that could be made."""
-    from spin_rl.envs import tasks
-    from spin_rl.envs.behaviour.library import list_cards
-    from spin_rl.platform.datasets import default_root, list_datasets
-    from spin_rl.platform.datasets.levels import LEVELS
-
+def list_(root: DataRootOrDefault = None, policies: Policies = None) -> None:
+    """List the datasets that exist and those that can be made."""
     there = list_datasets(root)
     table = wide_table("dataset", "transitions", "return", "seed", title=root or default_root())
     for metadata in there:
@@ -38,7 +30,11 @@ def list_(root: RootPath = None, policies: Policies = None) -> None:
 
     trained = {(card.task, card.bins, card.level): card for card in list_cards(policies)}
     table = wide_table(
-        "task", "bins", "levels that can be made", "behaviour policies", title="To make: spin-rl data make"
+        "task",
+        "bins",
+        "levels that can be made",
+        "behaviour policies",
+        title="To make one: spin-rl data make TASK LEVEL",
     )
     for (name, bins), task in tasks().items():
         if task.scripted:
@@ -52,22 +48,23 @@ def list_(root: RootPath = None, policies: Policies = None) -> None:
     console.print(table)
 
 
-@app.command()
 def make(
     task: TaskName,
     level: LevelName,
-    size: Annotated[int | None, typer.Option(help="Transitions; the paper's number by default.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
+    size: Annotated[int | None, typer.Option(help="Transitions; the paper's number by default.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bits.")] = 0,
     bins: Bins = 3,
     epsilon: Annotated[float, typer.Option(help="Probability that a sub-action is drawn uniformly.")] = 0.0,
-    workers: Annotated[int | None, typer.Option(help="Ray tasks side by side (one per CPU); 0: without Ray.")] = None,
-    root: RootPath = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Parallel Ray tasks, one per CPU by default; 0: without Ray.")
+    ] = None,
+    root: DataRootOrDefault = None,
     policies: Policies = None,
 ) -> None:
-    """Collect a dataset with behaviour policies. What was collected before a kill is kept."""
-    from spin_rl.envs import get_task
-    from spin_rl.platform.datasets.levels import SIZES, check_level
+    """Collect a dataset with behaviour policies.
 
+    An interrupted collection resumes.
+    """
     problem = get_task(task, bins)
     check_level(level)
     made = collect_with_progress(
@@ -84,27 +81,24 @@ def make(
     for behaviour in made.metadata.behaviours:
         if behaviour.episodes > 1 and behaviour.return_std == 0:
             console.print(
-                f"All {behaviour.episodes:,} episodes of {behaviour.name} return the same: neither the task nor the "
-                "policy draws anything. An --epsilon, such as 0.05, varies them."
+                f"All {behaviour.episodes:,} episodes of {behaviour.name} return the same: task and policy are "
+                "deterministic. An --epsilon, such as 0.05, varies them."
             )
 
 
-@app.command()
 def inspect(
     task: TaskName,
     level: LevelName,
     bins: Bins = 3,
     version: Version = None,
-    root: RootPath = None,
-    picture: Annotated[Path | None, typer.Option(help="PNG to draw; under --storage by default.")] = None,
+    root: DataRootOrDefault = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG to write; under --storage by default.")] = None,
     storage: Storage = Path("results"),
 ) -> None:
-    """Shapes, returns, and how the actions are distributed and depend on each other."""
-    metadata = find(task, level, bins, root, version)
+    """Show shapes, returns, and the distribution and dependence of actions."""
+    metadata = find_metadata(task, level, bins=bins, root=root, version=version)
     describe(metadata)
     dataset = open_with_progress(metadata, root)
-    from spin_rl.platform.datasets.inspect import action_counts, dependence, distinct_episodes
-    from spin_rl.platform.datasets.picture import draw
 
     counts, found = action_counts(dataset), dependence(dataset)
     episodes = metadata.episodes
@@ -112,8 +106,8 @@ def inspect(
         console.print(f"{copies:,} of its {episodes:,} episodes are the same as an earlier one, bit for bit")
     console.print(
         f"{found.distinct:,} distinct joint actions in {len(dataset):,} transitions; total correlation "
-        f"{found.total_correlation:.2f} bits ({found.by_chance:.2f} bits with each sub-action shuffled by itself: "
-        "what so many transitions show of independent ones)"
+        f"{found.total_correlation:.2f} bits ({found.by_chance:.2f} bits with each sub-action shuffled by itself: the "
+        "bias of the estimate with so many transitions)"
     )
     table = Table("sub-action", "choices", "share of each choice", title="Actions")
     for index, row in enumerate(counts):
@@ -130,13 +124,14 @@ def inspect(
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-@app.command()
-def verify(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = None, root: RootPath = None) -> None:
-    """Read every value again and judge it: schema, order, ranges, finiteness, digests, this machine's copy too."""
-    from spin_rl.platform.datasets.reader import verify_dataset
-    from spin_rl.platform.datasets.store import DatasetRoot
+def verify(
+    task: TaskName, level: LevelName, bins: Bins = 3, version: Version = None, root: DataRootOrDefault = None
+) -> None:
+    """Check every value of a dataset: schema, order, ranges, digests.
 
-    metadata = find(task, level, bins, root, version)
+    Checks this machine's memory-mapped copy, too.
+    """
+    metadata = find_metadata(task, level, bins=bins, root=root, version=version)
     with progress_bar() as progress:
         bar = progress.add_task(f"verifying {metadata.key}", total=metadata.rows)
         verify_dataset(metadata, DatasetRoot(root), lambda rows: progress.advance(bar, rows))
@@ -144,9 +139,3 @@ def verify(task: TaskName, level: LevelName, bins: Bins = 3, version: Version = 
     console.print(
         f"{metadata.key} is whole: {metadata.transitions:,} transitions in {seconds:.1f} s, digest {metadata.digest}"
     )
-
-
-app.command()(data_behaviour.train_behaviour)
-app.command()(data_behaviour.ship_behaviour)
-app.command("import")(data_exchange.import_)
-app.command()(data_exchange.export)

@@ -1,207 +1,117 @@
 """``spin-rl data train-behaviour`` and ``ship-behaviour``: the policies that datasets are collected with."""
 
-from dataclasses import replace
+import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from spin_rl import api
 from spin_rl.commands.display import console, progress_bar
-from spin_rl.commands.options import Bins, Policies, Storage, TaskName
+from spin_rl.commands.options import Bins, Policies, Storage, TaskName, one_of
+from spin_rl.envs.behaviour.library import SHIPPED
+from spin_rl.envs.behaviour.settings import ALGORITHMS, describe_settings, parse_settings
+from spin_rl.envs.behaviour.training import Evaluation
 
 
 def train_behaviour(
     task: TaskName,
-    steps: Annotated[int, typer.Option(help="Environment steps, those of earlier sittings included.")] = 1_000_000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bits.")] = 0,
+    steps: Annotated[int, typer.Option(help="Environment steps, those of earlier runs included.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal bits.")] = 0,
     bins: Bins = 3,
     algorithm: Annotated[
         str | None,
         typer.Option(
-            help="decqn, a value for each sub-action; sac, a critic of joint actions, for many sub-actions. decqn, or "
-            "what the training has."
+            help=f"{one_of(ALGORITHMS)}: a value per sub-action, or a critic of joint actions, for many sub-actions; "
+            "decqn by default."
         ),
     ] = None,
-    envs: Annotated[int | None, typer.Option(help="Environments, a multiple of --group; 8, or what it has.")] = None,
-    group: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Environments that decide together: few for many actors; 2, or what the training has."
-        ),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="One of the settings above; repeatable."),
     ] = None,
-    ahead: Annotated[
-        int | None,
-        typer.Option(min=0, help="Steps that they go while the learner works; 20, or what the training has."),
-    ] = None,
-    normalize: Annotated[
-        bool | None,
-        typer.Option(help="Centre and scale the observations by those so far; done, or what the training has."),
-    ] = None,
-    symlog: Annotated[
-        bool | None,
-        typer.Option(help="Of the observations, their symmetric logarithm; not, or what the training has."),
-    ] = None,
-    critics: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of sac, of whose values the smallest is learnt from; 1, or what the training has."),
-    ] = None,
-    entropy: Annotated[
-        float | None,
-        typer.Option(help="Of the choices that sac draws, as a share of the largest; 0.36, or as it has."),
-    ] = None,
-    episode_steps: Annotated[
-        int | None,
-        typer.Option(
-            min=0, help="Steps after which the training starts anew; 0, the task's, or as it has. Evaluations don't."
-        ),
-    ] = None,
-    epsilon: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Exploration of a sub-action by decqn in the end; 0.05, or as it has."),
-    ] = None,
-    gamma: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Discount of a decision; 0.99, or what the training has.")
-    ] = None,
-    n_step: Annotated[
-        int | None,
-        typer.Option(min=1, help="Decisions whose rewards a return sums before its value; 3, or as it has."),
-    ] = None,
-    warmup_steps: Annotated[
-        int | None, typer.Option(min=1, help="Environment steps before the first update; 8000, or as it has.")
-    ] = None,
-    steps_per_update: Annotated[
-        int | None, typer.Option(min=1, help="Environment steps for each update; 4, or what the training has.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Of an update; 256, or what the training has.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="0.0003, or what the training has.")] = None,
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="Begin with what another training, of as many bins or fewer, learnt: its folder, or for what acts "
-            "alone a snapshot in it, or a shipped policy, such as dog-trot-10/expert. It has its network."
+            help="Start from the networks of another training with as many bins or fewer: its folder, a snapshot in "
+            "it, or a shipped policy, such as dog-trot-10/expert."
         ),
     ] = None,
     anneal: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Last steps, over which learning rate and exploration fall to a tenth. May be said later."
+            min=1,
+            help="Last steps, over which learning rate and exploration fall to a tenth; may be added when resuming.",
         ),
-    ] = None,
-    evaluation_rounds: Annotated[
-        int | None,
-        typer.Option(min=1, help="Episodes of every environment between evaluations; 2, or what the training has."),
     ] = None,
     actors: Annotated[
         int | None,
-        typer.Option(min=0, help="Ray actors that step them; 0: this process. All CPUs but the learner's by default."),
+        typer.Option(min=0, help="Ray actors that step the environments; 0: none. One per CPU but one by default."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Of the learner; a GPU where there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the learner; a GPU where there is one.")] = None,
     storage: Storage = Path("results"),
 ) -> None:
-    """Train a behaviour policy online, with DecQN or SAC. A training that is there goes on from its checkpoint.
+    """Train a behaviour policy online, with DecQN or SAC.
 
-    Its bits depend on all options but --evaluation-rounds, --actors and --storage.
+    A training that exists resumes from its checkpoint and keeps the settings that are not given. Its bits depend on
+    all options but --actors, --storage and how often it is evaluated.
     """
-    from spin_rl.envs import get_task
-    from spin_rl.envs.behaviour.checkpoint import sole_training
-    from spin_rl.envs.behaviour.growth import start_from as begin_with
-    from spin_rl.envs.behaviour.settings import ALGORITHMS, BehaviourSettings, read_settings
-    from spin_rl.envs.behaviour.training import BehaviourTraining
-    from spin_rl.errors import UserError
-    from spin_rl.platform.behaviour.actors import open_collector
-    from spin_rl.platform.behaviour.curve import BehaviourCurve
+    with progress_bar() as progress:
+        bar = progress.add_task(f"{task}-{bins}", total=steps)
 
-    problem = get_task(task, bins)
-    folder = storage / "behaviour" / problem.key / f"seed-{seed}"
-    settings = read_settings(folder) or BehaviourSettings(seed=seed, ahead=20, normalize=True)
-    named: dict[str, Any] = {
-        "algorithm": algorithm,
-        "envs": envs,
-        "group": group,
-        "ahead": ahead,
-        "normalize": normalize,
-        "symlog": symlog,
-        "critics": critics,
-        "entropy": entropy,
-        "epsilon_final": epsilon,
-        "gamma": gamma,
-        "n_step": n_step,
-        "episode_steps": episode_steps,
-        "batch_size": batch_size,
-        "warmup_steps": warmup_steps,
-        "steps_per_update": steps_per_update,
-        "learning_rate": learning_rate,
-        "evaluation_rounds": evaluation_rounds,
-    }
-    settings = replace(settings, **{name: value for name, value in named.items() if value is not None})
-    if anneal is not None:
-        if anneal > steps:
-            raise UserError(f"The last {anneal:,} of {steps:,} steps can't be annealed; --steps counts them all.")
-        settings = replace(settings, anneal_from=steps - anneal, anneal_steps=anneal)
-    start = None
-    if start_from is not None:
-        settings, start = begin_with(start_from, problem, settings)
-    learner = learner_device(device)
-    with sole_training(folder), open_collector(problem, settings, actors) as collector:
-        trainer = BehaviourTraining(problem, settings, folder, collector=collector, device=learner, start=start)
-        with (
-            BehaviourCurve(storage, problem, seed, folder, ALGORITHMS[settings.algorithm]) as curve,
-            progress_bar() as progress,
-        ):
-            bar = progress.add_task(f"{problem.key}", total=steps)
-            for point in trainer.train(steps, lambda made: progress.update(bar, completed=made)):
-                curve.log(point)
-                returns = f"return {point.return_mean:.1f} ± {point.return_std:.1f}"
-                progress.update(bar, completed=point.step, description=f"{problem.key}, {returns}")
-    console.print(f"Curve and snapshots are in {folder}. Next: spin-rl data ship-behaviour {task} --bins {bins}")
+        def on_evaluation(point: Evaluation) -> None:
+            returns = f"return {point.return_mean:.1f} ± {point.return_std:.1f}"
+            progress.update(bar, completed=point.step, description=f"{task}-{bins}, {returns}")
+
+        folder = api.train_behaviour(
+            task,
+            steps=steps,
+            seed=seed,
+            bins=bins,
+            algorithm=algorithm,
+            settings=parse_settings(settings or ()),
+            start_from=start_from,
+            anneal=anneal,
+            actors=actors,
+            device=device,
+            storage=storage,
+            on_step=lambda made: progress.update(bar, completed=made),
+            on_evaluation=on_evaluation,
+        )
+    console.print(
+        f"Curve and snapshots are in {folder}. Next: spin-rl data ship-behaviour {task} --bins {bins}", soft_wrap=True
+    )
 
 
-def learner_device(named: str | None) -> str:
-    """The device asked for, or a GPU where there is one; and one thread, as the bits depend on their number."""
-    import torch
-
-    from spin_rl.errors import UserError
-
-    torch.set_num_threads(1)
-    if named is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return str(torch.empty(0, device=named).device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"There is no device {named} here: {str(error).splitlines()[0]}") from error
+train_behaviour.__doc__ = "\n".join(
+    [inspect.getdoc(train_behaviour) or "", "", "\b", "Settings of a new training, for --set:", *describe_settings()]
+)
 
 
 def ship_behaviour(
     task: TaskName,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     bins: Bins = 3,
-    level: Annotated[list[str] | None, typer.Option(help="Which to ship: medium, expert.")] = None,
+    level: Annotated[list[str] | None, typer.Option(help="medium or expert, repeatable; both by default.")] = None,
     episodes: Annotated[int, typer.Option(min=20, help="Episodes that a card's return is measured over.")] = 30,
     storage: Storage = Path("results"),
     policies: Policies = None,
 ) -> None:
-    """Choose a medium and an expert policy from a training, measure them, write weights and cards."""
-    import torch
+    """Select a medium and an expert policy from a behaviour training.
 
-    from spin_rl.envs import get_task
-    from spin_rl.envs.behaviour.library import SHIPPED, ship
-    from spin_rl.errors import UserError
-
-    torch.set_num_threads(1)
-    problem = get_task(task, bins)
-    levels = tuple(level or ("medium", "expert"))
-    if unknown := set(levels) - {"medium", "expert"}:
-        raise UserError(f"A level to ship is medium or expert, not {', '.join(sorted(unknown))}.")
-    folder = storage / "behaviour" / problem.key / f"seed-{seed}"
+    Measures them on fresh episodes and writes weights and cards.
+    """
     with console.status("measuring snapshots"):
-        cards = ship(
-            problem,
-            folder,
-            folder=policies,
-            levels=levels,
+        cards = api.ship_behaviour(
+            task,
+            seed=seed,
+            bins=bins,
+            levels=level or ("medium", "expert"),
             episodes=episodes,
-            on_measured=lambda line: console.print(line),
+            storage=storage,
+            policies=policies,
+            on_measured=console.print,
         )
     table = Table("level", "step", "return", "of the expert's", "normalized", title=str(policies or SHIPPED))
     for card in cards:

@@ -6,9 +6,15 @@ from typing import Annotated
 
 import typer
 
-from spin_rl.commands.display import console, describe, find, open_with_progress, progress_bar
-from spin_rl.commands.options import Bins, RootPath, Version
+from spin_rl.commands.data_display import describe, open_with_progress
+from spin_rl.commands.display import console, progress_bar
+from spin_rl.commands.options import Bins, DataRootOrDefault, Version, one_of
+from spin_rl.errors import UserError
+from spin_rl.platform.datasets import find_metadata
+from spin_rl.platform.exchange import benchmark, minari, rllib, table
+from spin_rl.platform.exchange.importing import import_dataset, spaces_of
 from spin_rl.platform.exchange.rules import Duplicates, ImportRules
+from spin_rl.platform.exchange.transitions import Source
 
 
 class ImportFormat(StrEnum):
@@ -28,38 +34,40 @@ class ExportFormat(StrEnum):
 
 
 def import_(
-    form: Annotated[ImportFormat, typer.Argument(metavar="FORMAT", help="benchmark, rllib, minari or table.")],
+    form: Annotated[ImportFormat, typer.Argument(metavar="FORMAT", help=f"{one_of(ImportFormat)}.")],
     source: Annotated[str, typer.Argument(help="File, folder, or id of a Minari dataset.")],
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Task that it is of; one of your own is allowed.")],
-    level: Annotated[str, typer.Argument(metavar="LEVEL", help="Name to give it, such as medium.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Its task; any name for a task of your own.")],
+    level: Annotated[str, typer.Argument(metavar="LEVEL", help="Level to store it as, such as medium.")],
     bins: Bins = 3,
     nvec: Annotated[
         str | None, typer.Option(help="Choices per sub-action, such as 3,2,4, for a task of your own.")
     ] = None,
-    observation_size: Annotated[int | None, typer.Option(help="For a task of your own.")] = None,
-    timeouts: Annotated[
-        bool, typer.Option("--timeouts", help="Where it says that the problem ended, only the time was over.")
-    ] = False,
+    observation_size: Annotated[
+        int | None, typer.Option(help="Numbers in an observation, for a task of your own.")
+    ] = None,
+    timeouts: Annotated[bool, typer.Option("--timeouts", help="Take its terminal flags for time limits.")] = False,
     shuffled: Annotated[
-        bool, typer.Option("--shuffled", help="Its rows are in no order: take them for episodes of one step.")
+        bool, typer.Option("--shuffled", help="Its rows are in no order: import each as an episode of one step.")
     ] = False,
     duplicates: Annotated[
-        Duplicates, typer.Option(help="An episode that is the same as an earlier one, bit for bit.")
+        Duplicates, typer.Option(help="What to do with an episode that equals an earlier one bit for bit.")
     ] = Duplicates.refuse,
-    observation: Annotated[str, typer.Option(help="table: its columns, such as x,y,z or obs_*.")] = "",
-    action: Annotated[str, typer.Option(help="table: the sub-actions' columns, likewise.")] = "",
-    next_observation: Annotated[str, typer.Option(help="table: if it has them; else the next row has.")] = "",
-    reward: Annotated[str, typer.Option(help="table: name of the column.")] = "reward",
-    episode: Annotated[str, typer.Option(help="table: name of the column.")] = "episode",
-    terminated: Annotated[str, typer.Option(help="table: name of the column.")] = "terminated",
-    root: RootPath = None,
+    observation: Annotated[
+        str, typer.Option(help="With table: columns of the observation, such as x,y,z or obs_*.")
+    ] = "",
+    action: Annotated[str, typer.Option(help="With table: columns of the sub-actions, likewise.")] = "",
+    next_observation: Annotated[
+        str, typer.Option(help="With table: columns of the next observation; the next row's observation by default.")
+    ] = "",
+    reward: Annotated[str, typer.Option(help="With table: its column.")] = "reward",
+    episode: Annotated[str, typer.Option(help="With table: its column.")] = "episode",
+    terminated: Annotated[str, typer.Option(help="With table: its column.")] = "terminated",
+    root: DataRootOrDefault = None,
 ) -> None:
-    """Bring a dataset in. Pickles are read without running anything that they name."""
-    from spin_rl.errors import UserError
-    from spin_rl.platform.exchange import benchmark, minari, rllib, table
-    from spin_rl.platform.exchange.importing import import_dataset, spaces_of
-    from spin_rl.platform.exchange.transitions import Source
+    """Import a dataset from another format.
 
+    Pickles are read without executing anything that they name.
+    """
     try:
         choices = [int(number) for number in nvec.split(",")] if nvec else None
     except ValueError as error:
@@ -106,24 +114,21 @@ def import_(
         progress.update(bar, completed=progress.tasks[bar].total)
     console.print(f"{'Found' if made.found else 'Made'} {made.location}")
     if made.left_out:
-        console.print(f"Left out {made.left_out:,} episodes that came a second time.")
+        console.print(f"Left out {made.left_out:,} duplicate episodes.")
     describe(made.metadata)
 
 
 def export(
-    form: Annotated[ExportFormat, typer.Argument(metavar="FORMAT", help="rllib or minari.")],
+    form: Annotated[ExportFormat, typer.Argument(metavar="FORMAT", help=f"{one_of(ExportFormat)}.")],
     task: Annotated[str, typer.Argument(metavar="TASK")],
     level: Annotated[str, typer.Argument(metavar="LEVEL")],
     target: Annotated[str, typer.Argument(help="New folder, or id of a new Minari dataset such as mine/medium-v0.")],
     bins: Bins = 3,
     version: Version = None,
-    root: RootPath = None,
+    root: DataRootOrDefault = None,
 ) -> None:
-    """Write a dataset in another format."""
-    from spin_rl.errors import UserError
-    from spin_rl.platform.exchange import minari, rllib
-
-    dataset = open_with_progress(find(task, level, bins, root, version), root)
+    """Export a dataset to another format."""
+    dataset = open_with_progress(find_metadata(task, level, bins=bins, root=root, version=version), root)
     with progress_bar() as progress:
         bar = progress.add_task(f"exporting {dataset.metadata.key}", total=None)
 
@@ -142,8 +147,6 @@ def export(
 
 
 def _patterns(text: str, option: str) -> list[str]:
-    from spin_rl.errors import UserError
-
     patterns = [name.strip() for name in text.split(",") if name.strip()]
     if not patterns:
         raise UserError(f"A table needs {option}: names of columns, such as x,y,z or obs_*.")

@@ -1,42 +1,35 @@
-"""``spin-rl probe``: what a stored action structure model knows, and where it looks."""
+"""``spin-rl probe``: what a stored action structure model knows, and what its tokens attend to."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from spin_rl.commands.asm import Reference, objective_of, open_store
-from spin_rl.commands.options import Root, Storage
-
-if TYPE_CHECKING:
-    from spin_rl.platform.asm_store.store import ASMCheckpoint
-    from spin_rl.platform.datasets import OfflineDataset
-
-app = typer.Typer(no_args_is_help=True, help="Look into pretrained action structure models.")
-console = Console()
-
-References = Annotated[
-    list[str],
-    typer.Argument(metavar="CHECKPOINT...", help="Checkpoints: folders, KEY/STEP, or KEY for the last of a model."),
-]
+from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.probes import attention_of_dataset, linear_probe
+from spin_rl.commands.asm_options import Reference, References, objective_of, open_store
+from spin_rl.commands.display import console
+from spin_rl.commands.options import DataRoot, Storage
+from spin_rl.envs import get_task, nvec_of
+from spin_rl.errors import UserError
+from spin_rl.platform.asm_store.store import ASMCheckpoint
+from spin_rl.platform.datasets import OfflineDataset, open_dataset
+from spin_rl.platform.reports.attention import attention_figure
 
 
-@app.command()
 def linear(
     checkpoint: References,
     samples: Annotated[int, typer.Option(help="Transitions to fit the classifiers on, at most.", min=100)] = 20_000,
-    root: Root = "data",
+    root: DataRoot = "data",
     storage: Storage = Path("results"),
 ) -> None:
-    """Linear probe: how well sub-actions are read from the frozen model's output tokens, on held-out episodes."""
-    from dataclasses import asdict
+    """Measure what a linear classifier reads from a frozen model's tokens.
 
-    from spin_rl.algorithms.asm.files import load_asm
-    from spin_rl.algorithms.asm.probes import linear_probe
-
+    Accuracy of each sub-action and of the whole action, on held-out episodes.
+    """
     store = open_store(storage)
     summary = Table(
         "checkpoint", "per slot", "exact tuple", "if independent", "seconds", title="Linear probe, held out"
@@ -68,19 +61,17 @@ def linear(
     console.print(summary)
 
 
-@app.command()
 def attention(
     checkpoint: Reference,
-    masked: Annotated[bool, typer.Option("--masked", help="Mask every sub-action, as a policy's queries do.")] = False,
+    masked: Annotated[bool, typer.Option("--masked", help="Mask every sub-action, as in a policy's queries.")] = False,
     samples: Annotated[int, typer.Option(help="Transitions to average over.", min=1)] = 2048,
-    root: Root = "data",
+    root: DataRoot = "data",
     storage: Storage = Path("results"),
 ) -> None:
-    """Draw where each sub-action's token looks, for each layer and head; prints the picture's path."""
-    from spin_rl.algorithms.asm.files import load_asm
-    from spin_rl.algorithms.asm.probes import attention_of_dataset
-    from spin_rl.platform.reports.attention import attention_figure
+    """Draw the attention of each layer and head between sub-actions.
 
+    Prints the path of the figure.
+    """
     store = open_store(storage)
     found = store.find(checkpoint)
     maps = attention_of_dataset(load_asm(Path(found.path)), _dataset_of(found, root), samples=samples, masked=masked)
@@ -92,33 +83,28 @@ def attention(
     console.print(str(path), soft_wrap=True)
 
 
-def _slots(probe: Any, names: list[str], found: "ASMCheckpoint") -> Table:
+def _slots(probe: Any, names: list[str], found: ASMCheckpoint) -> Table:
     table = Table("sub-action", "accuracy", "commonest choice", title=f"{found.task}, {found.bins} bins")
     for name, accuracy, majority in zip(names, probe.per_slot, probe.majority, strict=True):
         table.add_row(name, f"{accuracy:.1%}", f"{majority:.1%}")
     return table
 
 
-def _dataset_of(found: "ASMCheckpoint", root: str) -> "OfflineDataset":
-    """The dataset that a model was pretrained on; UserError where it is another by now."""
-    from spin_rl.errors import UserError
-    from spin_rl.platform.datasets import open_dataset
-
+def _dataset_of(found: ASMCheckpoint, root: str) -> OfflineDataset:
+    """The dataset that a model was pretrained on; UserError where it has changed since."""
     # <store>/<task>-<bins>/<level>-v<n>/<key>/step-<step>
     level, _, version = Path(found.path).parent.parent.name.rpartition("-v")
     dataset = open_dataset(found.task, level, bins=found.bins, root=root, version=int(version))
     if dataset.meta.digest != found.dataset_digest:
         raise UserError(
             f"{found.path} was pretrained on a dataset with digest {found.dataset_digest[:12]}, {dataset.meta.key} in "
-            f"{root} has {dataset.meta.digest[:12]}: name the --root where its own lies."
+            f"{root} has {dataset.meta.digest[:12]}: name the --root of the original."
         )
     return dataset
 
 
-def _sub_action_names(found: "ASMCheckpoint") -> list[str]:
+def _sub_action_names(found: ASMCheckpoint) -> list[str]:
     """The actuators' names where the problem has any, else numbers."""
-    from spin_rl.envs import get_task, nvec_of
-
     env: Any = get_task(found.task, found.bins).make()
     try:
         count = len(nvec_of(env))
@@ -129,11 +115,11 @@ def _sub_action_names(found: "ASMCheckpoint") -> list[str]:
     return names if all(names) and names else [str(number) for number in range(1, count + 1)]
 
 
-def _folder(storage: Path, found: "ASMCheckpoint") -> Path:
+def _folder(storage: Path, found: ASMCheckpoint) -> Path:
     folder = storage.absolute() / "probes" / f"{found.task}-{found.bins}" / f"{found.key}-{found.step}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def _write(storage: Path, found: "ASMCheckpoint", name: str, text: str) -> None:
+def _write(storage: Path, found: ASMCheckpoint, name: str, text: str) -> None:
     (_folder(storage, found) / name).write_text(text)

@@ -1,22 +1,26 @@
 """``spin-rl submit``: a command as a job of a Ray cluster, followed until it has ended."""
 
+import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from spin_rl.platform.common import ray_session  # noqa: F401  # makes settings that Ray reads when it is imported
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from spin_rl.errors import UserError
+from spin_rl.platform.cluster import jobs
+from spin_rl.platform.cluster.client import connect, is_open
+from spin_rl.platform.common.findings import State
+from spin_rl.platform.common.places import is_absolute, is_remote
 
 
 def submit(
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="COMMAND...", help="What follows spin-rl, such as: sweep baselines --seed 0."),
+        typer.Argument(metavar="COMMAND...", help="What follows spin-rl, such as: sweep baselines --tiny."),
     ] = None,
     address: Annotated[
         str,
@@ -24,46 +28,37 @@ def submit(
     ] = "http://127.0.0.1:8265",
     storage: Annotated[
         str | None,
-        typer.Option(help="Where results go, a folder that every node mounts; by default the nodes' SPIN_RL_STORAGE."),
+        typer.Option(help="Folder of the results, mounted by every node; by default the nodes' SPIN_RL_STORAGE."),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", "--root", help="Where datasets lie, the same; by default the nodes' SPIN_RL_DATA."),
+        typer.Option("--data", "--root", help="Datasets, as every node sees them; by default the nodes' SPIN_RL_DATA."),
     ] = None,
     env: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="An environment variable of the job, such as MLFLOW_TRACKING_URI; repeatable. Not for secrets: "
-            "whoever may see the cluster's jobs sees it.",
+            help="An environment variable of the job, such as MLFLOW_TRACKING_URI; repeatable. Not for secrets: it is "
+            "visible to everybody who may list the cluster's jobs.",
         ),
     ] = None,
-    pip: Annotated[list[str] | None, typer.Option(help="A package that pip installs for the job; repeatable.")] = None,
+    pip: Annotated[list[str] | None, typer.Option(help="A package to install for the job; repeatable.")] = None,
     working_dir: Annotated[
         Path,
-        typer.Option(help="The folder that is sent and that the job starts in; .gitignore and .rayignore count."),
+        typer.Option(help="Folder to send; the job starts in it. .gitignore and .rayignore apply."),
     ] = Path(),
-    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the job's end.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not follow the job.")] = False,
     stop: Annotated[
-        bool, typer.Option("--stop", help="Stop the job of COMMAND; without COMMAND, the only one that is running.")
+        bool, typer.Option("--stop", help="Stop the job of COMMAND; without COMMAND, the only job that runs.")
     ] = False,
-    again: Annotated[bool, typer.Option("--again", help="Submit COMMAND even though its job has succeeded.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Submit COMMAND although its job has succeeded.")] = False,
 ) -> None:
-    """Run a spin-rl command on a Ray cluster: send this folder, follow the log, end as the job ends.
+    """Run a spin-rl command as a job of a Ray cluster.
 
-    The same command again follows the job while it runs, and goes on with its sweep after it failed or was stopped.
-    Ctrl-C ends the following, not the job. The token is read from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or
-    ~/.ray/auth_token.
+    Sends this folder, follows the log and exits as the job does. The same command again follows the job while it runs,
+    and resumes its sweep after it failed or was stopped. Ctrl-C stops following, not the job. The token is read from
+    RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
     """
-    import logging
-
-    from rich.console import Console
-
-    from spin_rl.errors import UserError
-    from spin_rl.platform.cluster import jobs
-    from spin_rl.platform.cluster.client import connect, is_open
-    from spin_rl.platform.common.findings import State
-
     logging.disable(logging.WARNING)  # Ray reports every file that it packs
     console = Console(highlight=False)
     if not command and not stop:
@@ -102,7 +97,7 @@ def submit(
         if job is not None:
             break
         # Jobs do not outlive their cluster's head; the sweep's files do.
-        console.print("[yellow]The cluster was restarted and has forgotten the job; submitting it again.[/]")
+        console.print("[yellow]The cluster was restarted and has lost the job; submitting it again.[/]")
         client, _ = connect(address if "://" in address else f"http://{address}")
         known, again = jobs.attempts(client, base), False
     _judge(client, job, console)
@@ -114,9 +109,6 @@ def _places(command: Sequence[str], storage: str | None, data: str | None) -> tu
     Raises:
         UserError: a place means something else on every node.
     """
-    from spin_rl.errors import UserError
-    from spin_rl.platform.common.places import is_absolute, is_remote
-
     places = {"storage": storage, "data": data}
     options = {"--storage": "storage", "--root": "data", "--data": "data"}
     rest: list[str] = []
@@ -142,8 +134,6 @@ def _places(command: Sequence[str], storage: str | None, data: str | None) -> tu
 
 
 def _variables(given: Sequence[str]) -> dict[str, str]:
-    from spin_rl.errors import UserError
-
     variables = {}
     for pair in given:
         name, is_pair, value = pair.partition("=")
@@ -153,28 +143,21 @@ def _variables(given: Sequence[str]) -> dict[str, str]:
     return variables
 
 
-def _stop(client: Any, found: list[Any], console: "Console") -> None:
-    from spin_rl.errors import UserError
-    from spin_rl.platform.cluster import jobs
-
-    going = [job for job in found if not jobs.has_ended(job)]
-    if not going:
+def _stop(client: Any, found: list[Any], console: Console) -> None:
+    running = [job for job in found if not jobs.has_ended(job)]
+    if not running:
         raise UserError("There is no such job running on the cluster: nothing to stop.")
-    if len(going) > 1:
-        commands = "; ".join((job.metadata or {}).get(jobs.MARK, job.submission_id) for job in going)
-        raise UserError(f"{len(going)} jobs are running: name the command of the one to stop ({commands}).")
-    name = going[0].submission_id
+    if len(running) > 1:
+        commands = "; ".join((job.metadata or {}).get(jobs.MARK, job.submission_id) for job in running)
+        raise UserError(f"{len(running)} jobs are running: name the command of the one to stop ({commands}).")
+    name = running[0].submission_id
     with console.status(f"stopping {name}"):
         jobs.stop(client, name)
-    console.print(f"Stopped [bold]{name}[/]; the same command without --stop goes on with it.", soft_wrap=True)
+    console.print(f"Stopped [bold]{name}[/]; the same command without --stop resumes it.", soft_wrap=True)
 
 
-def _follow(client: Any, name: str, console: "Console") -> Any:
-    """Show a job's log, and its state with the time since, until its end; None where the cluster has forgotten it."""
-    import time
-
-    from spin_rl.platform.cluster import jobs
-
+def _follow(client: Any, name: str, console: Console) -> Any:
+    """Show a job's log and state until it ends; None where the cluster has lost the job."""
     began = time.monotonic()
     try:
         with console.status("pending") as status:
@@ -187,26 +170,23 @@ def _follow(client: Any, name: str, console: "Console") -> Any:
                 client, name, lambda text: console.print(text, end="", markup=False, soft_wrap=True), show
             )
     except KeyboardInterrupt:
-        console.print(f"\nThe job {name} goes on. The same command follows it again, with --stop it stops it.")
+        console.print(f"\nThe job {name} keeps running. The same command follows it again; with --stop it stops it.")
         raise typer.Exit(130) from None
 
 
-def _judge(client: Any, job: Any, console: "Console") -> None:
-    """Say how the job ended; leaves with exit code 0 only where it succeeded."""
-    from spin_rl.errors import UserError
-    from spin_rl.platform.cluster import jobs
-
+def _judge(client: Any, job: Any, console: Console) -> None:
+    """Print how the job ended; the exit code is 0 only where it succeeded."""
     status = str(job.status)
     if status == "SUCCEEDED":
         console.print(f"[green]The job {job.submission_id} has succeeded.[/]", soft_wrap=True)
         return
     if status == "STOPPED":
-        console.print(f"[yellow]The job {job.submission_id} was stopped; the same command goes on with it.[/]")
+        console.print(f"[yellow]The job {job.submission_id} was stopped; the same command resumes it.[/]")
         raise typer.Exit(1)
     why = jobs.cause(job, client.get_job_logs(job.submission_id) if job.driver_exit_code is not None else "")
-    told = f"The job {job.submission_id} failed: {why}"
-    if job.driver_exit_code == 2 or job.driver_exit_code is None:  # the user can mend it
-        raise UserError(told)
-    console.print(f"[red]{told}[/]", markup=False, soft_wrap=True)
+    failure = f"The job {job.submission_id} failed: {why}"
+    if job.driver_exit_code == 2 or job.driver_exit_code is None:  # the user can fix it
+        raise UserError(failure)
+    console.print(f"[red]{failure}[/]", markup=False, soft_wrap=True)
     console.print(f"Its log: ray job logs --address {client.get_address()} {job.submission_id}", soft_wrap=True)
     raise typer.Exit(1)

@@ -1,54 +1,60 @@
-"""``spin-rl video``: look at a policy, or at an episode of a dataset."""
+"""``spin-rl video``: a policy, or an episode of a dataset, as an MP4."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import torch
 import typer
 
-from spin_rl.commands.display import console, find, open_with_progress, progress_bar
-from spin_rl.commands.options import Bins, Policies, RootPath, Storage, Version
-
-if TYPE_CHECKING:
-    from spin_rl.envs import BatchPolicy, Task
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
+from spin_rl.algorithms.training.checkpoints import load_objective
+from spin_rl.commands.data_display import open_with_progress
+from spin_rl.commands.display import console, progress_bar
+from spin_rl.commands.options import Bins, DataRootOrDefault, Policies, Storage, Version
+from spin_rl.envs import BatchPolicy, Task, get_task
+from spin_rl.errors import UserError
+from spin_rl.platform.datasets import find_metadata
+from spin_rl.platform.datasets.collect import behaviour_policy
+from spin_rl.platform.datasets.levels import LEVELS
+from spin_rl.platform.evaluation.video import film_episode, film_policy
+from spin_rl.sweeps.running.trained_policies import find_policies
 
 
 def video(
     what: Annotated[
         str,
-        typer.Argument(metavar="RUN|TASK", help="A trial (SWEEP/TRIAL) or its checkpoint's folder; or a task."),
+        typer.Argument(metavar="RUN|TASK", help="A trial (SWEEP/TRIAL), a checkpoint's folder, or a task."),
     ],
     level: Annotated[
         str | None,
-        typer.Argument(help="With a task: random, medium or expert; with --episode any level of a dataset."),
+        typer.Argument(help="With a task: random, medium or expert; with --episode: any level of a dataset."),
     ] = None,
-    episode: Annotated[int | None, typer.Option(help="Number of a dataset's episode.", min=0)] = None,
+    episode: Annotated[int | None, typer.Option(help="Number of the dataset's episode, from 0 on.", min=0)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the episode that a policy plays.", min=0)] = 0,
     greedy: Annotated[
-        bool | None, typer.Option("--greedy/--sampled", help="Of a trained policy; by default as its evaluation does.")
+        bool | None,
+        typer.Option("--greedy/--sampled", help="Actions of a trained policy; by default as in its evaluation."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="MP4 to write; under --storage by default.")] = None,
     bins: Bins = 3,
     version: Version = None,
-    root: RootPath = None,
+    root: DataRootOrDefault = None,
     policies: Policies = None,
     storage: Storage = Path("results"),
 ) -> None:
-    """Film a policy, or play an episode of a dataset again and film it. Needs no display.
+    """Film a policy, or an episode of a dataset; needs no display.
 
-    spin-rl video SWEEP/TRIAL                           a trained policy
-
-    spin-rl video cheetah-run expert                    a behaviour policy
-
-    spin-rl video cheetah-run medium-expert --episode 3 an episode of a dataset
+    \b
+    spin-rl video SWEEP/TRIAL                            a trained policy
+    spin-rl video cheetah-run expert                     a behaviour policy
+    spin-rl video cheetah-run medium-expert --episode 3  an episode of a dataset
     """
-    from spin_rl.envs import get_task
-    from spin_rl.errors import UserError
-    from spin_rl.platform.evaluation.video import film_episode, film_policy
-
     policy: BatchPolicy | None
     if level is None:
         if episode is not None:
-            raise UserError("--episode is a dataset's: name its task and level, such as: cheetah-run medium-expert.")
+            raise UserError(
+                "--episode belongs to a dataset: name its task and level, such as: cheetah-run medium-expert."
+            )
         task, policy, name = trained(what, storage, greedy)
     else:
         task = get_task(what, bins)
@@ -59,7 +65,7 @@ def video(
         if policy is None:
             assert level is not None
             assert episode is not None
-            dataset = open_with_progress(find(what, level, bins, root, version), root)
+            dataset = open_with_progress(find_metadata(what, level, bins=bins, root=root, version=version), root)
             path = output or storage / "video" / f"{name}-v{dataset.metadata.version}-episode-{episode}.mp4"
             result = film_episode(task, dataset, episode, path, on_step=lambda made: progress.advance(bar, made))
         else:
@@ -68,16 +74,8 @@ def video(
     console.print(f"Return {result:.1f}, filmed in {path}", soft_wrap=True)
 
 
-def trained(run: str, storage: Path, greedy: bool | None) -> "tuple[Task, BatchPolicy, str]":
+def trained(run: str, storage: Path, greedy: bool | None) -> tuple[Task, BatchPolicy, str]:
     """Task, policy and name of the one trial that ``run`` names."""
-    import torch
-
-    from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
-    from spin_rl.algorithms.training.checkpoints import load_objective
-    from spin_rl.envs import get_task
-    from spin_rl.errors import UserError
-    from spin_rl.sweeps.running.trained_policies import find_policies
-
     trials = find_policies(run, storage.absolute())
     if len(trials) > 1:
         labels = ", ".join(trial.label for trial in trials)
@@ -89,12 +87,8 @@ def trained(run: str, storage: Path, greedy: bool | None) -> "tuple[Task, BatchP
     return get_task(trial.task, trial.bins), ActingPolicy(objective, torch.device("cpu"), sample=sample), name
 
 
-def behaviour(task: "Task", level: str, policies: Path | None) -> "BatchPolicy":
+def behaviour(task: Task, level: str, policies: Path | None) -> BatchPolicy:
     """The behaviour policy of a level."""
-    from spin_rl.errors import UserError
-    from spin_rl.platform.datasets.collect import behaviour_policy
-    from spin_rl.platform.datasets.levels import LEVELS
-
     single = [name for name, behaviours in LEVELS.items() if behaviours == (name,)]
     if level in LEVELS and level not in single:
         raise UserError(f"{level} has several policies: name one of {', '.join(single)}, or --episode of a dataset.")

@@ -109,9 +109,7 @@ def test_gc_frees_nothing_where_it_cannot_tell_what_is_needed(storage, asm):
 
 def test_pretrain_takes_the_settings_of_every_objective(toy, tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(
-        "spin_rl.platform.datasets.open_dataset", lambda *names, **options: opened.append(options) or toy
-    )
+    monkeypatch.setattr("spin_rl.api.pretraining.open_dataset", lambda *names, **options: opened.append(options) or toy)
     run = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
     common = ["pretrain", "toy", "random", "--preset", "tiny", "--steps", "1", "--version", "7", "--storage"]
     options = {

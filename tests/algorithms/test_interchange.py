@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
+from spin_rl import cli
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
@@ -24,7 +25,6 @@ from spin_rl.algorithms.published.interchange import export_asm, export_policy, 
 from spin_rl.algorithms.published.state_dicts import read_state_dict, write_state_dict
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.training.checkpoints import load_policy
-from spin_rl.commands import asm
 from spin_rl.envs import get_task
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import ASMStore, asm_root
@@ -304,10 +304,14 @@ def test_an_imported_policy_is_a_checkpoint_that_can_be_evaluated_and_exported(t
 
 
 def test_models_travel_from_one_storage_to_another_by_command(toy, asm_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("spin_rl.platform.datasets.open_dataset", lambda *_, **__: toy)
+    monkeypatch.setattr("spin_rl.commands.asm.open_dataset", lambda *_, **__: toy)
     first, second = tmp_path / "first", tmp_path / "second"
     shutil.copytree(Path(asm_checkpoint.path).parents[3], first / "asm")
-    run = partial(CliRunner().invoke, asm.app, catch_exceptions=False)
+    command = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
+
+    def run(arguments):
+        return command(["asm", *arguments])
+
     file = tmp_path / "model.pt"
     assert run(["export", asm_checkpoint.key, str(file), "--storage", str(first)]).exit_code == 0
     where = ["--storage", str(second), "--bins", "4", "--heads", "2"]

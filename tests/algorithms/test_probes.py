@@ -14,12 +14,12 @@ from scipy.optimize import minimize
 from torch import nn
 from typer.testing import CliRunner
 
+from spin_rl import cli
 from spin_rl.algorithms.asm import probes
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.asm.pretraining import split_by_episode
 from spin_rl.algorithms.asm.probes import attention_maps, attention_of_dataset, linear_probe
-from spin_rl.commands import probe
 from spin_rl.errors import UserError
 from spin_rl.platform.reports.attention import attention_figure
 from tests.algorithms.test_policies import random_actions
@@ -130,9 +130,13 @@ def test_the_picture_names_every_token():
 
 def test_the_commands_probe_a_stored_model_on_its_own_dataset(toy, asm_checkpoint, tmp_path, monkeypatch):
     opened = {}
-    monkeypatch.setattr("spin_rl.platform.datasets.open_dataset", lambda *names, **more: opened.update(more) or toy)
+    monkeypatch.setattr("spin_rl.commands.probe.open_dataset", lambda *names, **more: opened.update(more) or toy)
     shutil.copytree(Path(asm_checkpoint.path).parents[3], tmp_path / "asm")
-    run = partial(CliRunner().invoke, probe.app, catch_exceptions=False)
+    command = partial(CliRunner().invoke, cli.app, catch_exceptions=False)
+
+    def run(arguments):
+        return command(["probe", *arguments])
+
     key, where = asm_checkpoint.key, ["--storage", str(tmp_path)]
     said = run(["linear", key, *where]).stdout
     assert opened["version"] == 1
@@ -147,6 +151,6 @@ def test_the_commands_probe_a_stored_model_on_its_own_dataset(toy, asm_checkpoin
     assert np.ptp(imread(path)[..., :3]) > 0.5
 
     another = replace(toy, metadata=replace(toy.metadata, digest="f" * 32))
-    monkeypatch.setattr("spin_rl.platform.datasets.open_dataset", lambda *_, **__: another)
+    monkeypatch.setattr("spin_rl.commands.probe.open_dataset", lambda *_, **__: another)
     with pytest.raises(UserError, match="has ffffffffffff: name the --root"):
         run(["linear", key, *where])

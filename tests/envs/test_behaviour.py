@@ -282,10 +282,12 @@ def test_any_number_of_actors_gives_the_same_bits(tmp_path):
     same_training(tmp_path / "here", tmp_path / "there", 5)
 
 
-def test_actors_are_refused_for_a_training_that_does_not_step_ahead():
-    with pytest.raises(UserError, match="--ahead 0"), open_collector(TASK, TINY, 2):
+def test_actors_have_nothing_to_do_in_a_training_that_steps_nothing_ahead():
+    from spin_rl.platform.behaviour.actors import open_collector
+
+    with pytest.raises(UserError, match="ahead=0"), open_collector(TASK, TINY, 2):
         pass
-    with pytest.raises(UserError, match="--envs 3 is not a multiple"), open_collector(TASK, replace(AHEAD, envs=3), 0):
+    with pytest.raises(UserError, match="envs=3 is not a multiple"), open_collector(TASK, replace(AHEAD, envs=3), 0):
         pass
 
 

@@ -147,7 +147,7 @@ def test_a_training_samples_its_actions_and_its_curve_shows_the_entropy(tmp_path
     ("more", "said"),
     [
         ({"algorithm": "ppo"}, "--algorithm ppo is none of decqn, sac"),
-        ({"entropy": 1.0}, "--entropy 1 is no share between 0 and 1"),
+        ({"entropy": 1.0}, "entropy=1 is no share between 0 and 1"),
     ],
 )
 def test_invalid_settings_are_refused(more, said):

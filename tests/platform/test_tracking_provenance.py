@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from spin_rl.algorithms.settings import parse_settings
-from spin_rl.commands.run import train
+from spin_rl.commands.train import train
 from spin_rl.platform.common import provenance as tracking_provenance
 from spin_rl.platform.common.process_metrics import system_metrics
 from spin_rl.platform.common.provenance import CODE, code, own_provenance

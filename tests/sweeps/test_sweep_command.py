@@ -52,7 +52,7 @@ def no_ray(monkeypatch):
     def refuse() -> None:
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr("spin_rl.commands.run.ray_session", refuse)
+    monkeypatch.setattr("spin_rl.api.running.ray_session", refuse)
 
 
 def finish(folder: Path) -> None:
@@ -103,11 +103,11 @@ def test_a_sweep_of_which_all_is_done_starts_no_ray_and_shows_its_answer(command
     def stop() -> None:
         raise UserError("so far")
 
-    monkeypatch.setattr("spin_rl.commands.run.ray_session", stop)
+    monkeypatch.setattr("spin_rl.api.running.ray_session", stop)
     assert command("own.py")[0] == 2
     folder = tmp_path / "results" / "own"
     finish(folder)
-    monkeypatch.setattr("spin_rl.commands.run.ray_session", None)
+    monkeypatch.setattr("spin_rl.api.running.ray_session", None)
     for arguments in (["own.py"], ["own.py", "--resume"]):
         code, printed, _ = command(*arguments)
         assert code == 0
@@ -122,7 +122,7 @@ def test_a_name_that_another_sweep_has_is_refused(command, monkeypatch, tmp_path
     def stop() -> None:
         raise UserError("so far")
 
-    monkeypatch.setattr("spin_rl.commands.run.ray_session", stop)
+    monkeypatch.setattr("spin_rl.api.running.ray_session", stop)
     command("own.py", "--name", "mine")
     before = (tmp_path / "results/mine/plan.json").read_bytes()
     code, _, error = command("own.py", "--name", "mine", "--seeds", "2")
@@ -166,7 +166,7 @@ def test_a_plan_stands_in_plain_json(command, monkeypatch, tmp_path):
     def stop() -> None:
         raise UserError("so far")
 
-    monkeypatch.setattr("spin_rl.commands.run.ray_session", stop)
+    monkeypatch.setattr("spin_rl.api.running.ray_session", stop)
     command("own.py")
     plan = json.loads((tmp_path / "results/own/plan.json").read_text())
     assert plan["sweep"] == str(tmp_path / "own.py")

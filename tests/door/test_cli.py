@@ -1,16 +1,25 @@
-"""The command line: what a user gets wrong is one sentence with the mend, exit code 2 and no traceback."""
+"""The command line: a user's mistake is one sentence with the fix, exit code 2 and no traceback; --help is quick."""
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from sweep_fixture import params, write_trial
+import typer
+from typer.testing import CliRunner
 
 from spin_rl import cli
-from spin_rl.commands import run
+from spin_rl.algorithms.methods import METHODS
+from spin_rl.algorithms.objectives import OBJECTIVES
+from spin_rl.algorithms.presets import PRESETS
+from spin_rl.api import running
+from spin_rl.commands.lazy import LazyCommand, LazyGroup
+from spin_rl.commands.options import one_of
+from spin_rl.sweeps.registry import SWEEPS
+from tests.platform.sweep_fixture import params, write_trial
 
 
 @pytest.fixture
@@ -87,9 +96,92 @@ def test_a_process_ends_with_the_sentence_and_code_2(small_data, tmp_path):
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy():
-    script = "import sys; from spin_rl import cli; print({'torch', 'ray', 'mlflow'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    for arguments in ("--help", "data --help", "asm --help", "trian"):
+        done = subprocess.run([sys.executable, "-c", LOADED, *arguments.split()], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "[]", arguments
+
+
+LOADED = """
+import sys
+from spin_rl.cli import main
+try:
+    main()
+finally:
+    heavy = {"torch", "ray", "mlflow", "pandas", "numpy", "rich"} & sys.modules.keys()
+    print(sorted(heavy | {name for name in sys.modules if name.startswith("spin_rl.api")}))
+"""
+
+
+def commands(group: LazyGroup, *path: str) -> Iterator[tuple[tuple[str, ...], LazyCommand]]:
+    """Every command below a group with the words that call it."""
+    for name, command in group.commands.items():
+        if isinstance(command, LazyGroup):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+ROOT = typer.main.get_command(cli.app)
+ALL = dict(commands(ROOT))
+
+
+def test_the_lines_of_help_are_the_commands_own():
+    for path, command in ALL.items():
+        assert command.load().help.splitlines()[0] == command.line, path
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_shows_its_help(path):
+    shown = CliRunner().invoke(cli.app, [*path, "--help"])
+    assert shown.exit_code == 0, shown.output
+    assert ALL[path].line.split()[0] in shown.output
+    assert "--help" in shown.output
+
+
+def test_help_lists_what_the_registries_hold():
+    shown = " ".join(CliRunner().invoke(cli.app, ["train", "--help"]).output.split())
+    for names in (METHODS, OBJECTIVES, PRESETS):
+        assert one_of(names) in shown
+    shown = " ".join(CliRunner().invoke(cli.app, ["sweep", "--help"]).output.split())
+    assert all(name in shown for name in SWEEPS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("trian", "Did you mean 'train'"),
+        ("data mkae", "Did you mean 'make'?"),
+        ("policy show", "No such command 'show'"),
+    ],
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(refused, typed, said):
+    assert said in refused(*typed.split())
+
+
+def test_the_shell_completes_commands_and_options(monkeypatch, capfd):
+    def completed(typed: str) -> list[str]:
+        monkeypatch.setenv("_SPIN_RL_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", f"spin-rl {typed}")
+        monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" "))))
+        monkeypatch.setattr(sys, "argv", ["spin-rl"])
+        with pytest.raises(SystemExit):
+            cli.main()
+        return capfd.readouterr().out.split()
+
+    assert completed("") == list(cli.COMMANDS)
+    assert completed("asm ") == list(cli.ASM)
+    assert completed("asm ver") == ["verify"]
+    assert completed("asm gc --d") == ["--days", "--delete"]
+
+
+def test_the_module_and_the_script_are_the_same_command():
+    script = Path(sys.executable).with_name("spin-rl")
+    programs = [[sys.executable, "-m", "spin_rl"], *([[str(script)]] if script.exists() else [])]
+    for arguments in (["--help"], ["data", "make"], ["nothing"]):
+        runs = [subprocess.run([*program, *arguments], capture_output=True, text=True) for program in programs]
+        assert all(run.stdout + run.stderr == runs[0].stdout + runs[0].stderr for run in runs)
+        assert all(run.returncode == runs[0].returncode for run in runs)
+        assert "spin-rl" in runs[0].stdout + runs[0].stderr
 
 
 def test_a_model_is_pretrained_once_and_found(monkeypatch, capfd, small_data, tmp_path):
@@ -115,14 +207,16 @@ def test_a_training_whose_trial_failed_says_why_and_does_not_end_well(monkeypatc
         write_trial(folder, "b", params("spin", 1), state="failed", error=error)
         return folder
 
-    monkeypatch.setattr("spin_rl.sweeps.run.run_plan", run_plan)
-    monkeypatch.setattr(run, "ray_session", nullcontext)
+    monkeypatch.setattr(running, "run_plan", run_plan)
+    monkeypatch.setattr(running, "ray_session", nullcontext)
     command = ["spin-rl", "train", "factored", "cheetah-run", "medium-expert", "--preset", "tiny"]
     monkeypatch.setattr(sys, "argv", [*command, *place(small_data, tmp_path)])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert "1 trials failed, the first of: DivergedError: critic_loss became nan in update 7" in capfd.readouterr().out
+    assert (
+        "1 trials failed, the first with: DivergedError: critic_loss became nan in update 7" in capfd.readouterr().out
+    )
 
 
 def test_ray_may_be_imported_before_us():

@@ -1,17 +1,22 @@
 """``spin-rl data`` as a user types it, and the curve of a behaviour training in a real MLflow store."""
 
+import json
+from dataclasses import fields
 from io import StringIO
 
+import mlflow
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spin_rl.commands.data import app
+from spin_rl.cli import app
 from spin_rl.commands.display import wide_table
 from spin_rl.envs import get_task
 from spin_rl.envs.behaviour.checkpoint import sole_training
+from spin_rl.envs.behaviour.settings import NEW_TRAINING, SETTABLE, BehaviourSettings, parse_settings
 from spin_rl.envs.behaviour.training import Evaluation
 from spin_rl.errors import UserError
+from spin_rl.platform.behaviour.curve import BehaviourCurve
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def spin_rl(tmp_path, monkeypatch):
     monkeypatch.delenv("SPIN_RL_CACHE", raising=False)
 
     def run(words: str) -> str:
-        result = CliRunner().invoke(app, words.split(), env={"COLUMNS": "200"})
+        result = CliRunner().invoke(app, ["data", *words.split()], env={"COLUMNS": "200"})
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 0, result.output
@@ -82,10 +87,20 @@ def test_names_are_whole_however_narrow_the_terminal_is():
         ("inspect cheetah-run random", "make it with: spin-rl data make cheetah-run random"),
         ("train-behaviour cheetah-run --bins 5", "number of bins for cheetah-run '5'"),
         ("train-behaviour cheetah-run --device nowhere", "There is no device nowhere here"),
-        ("train-behaviour cheetah-run --ahead 0 --actors 2", "leave out --actors, or start a training with --ahead 20"),
-        ("train-behaviour cheetah-run --envs 3", "--envs 3 is not a multiple"),
+        (
+            "train-behaviour cheetah-run --set ahead=0 --actors 2",
+            "leave out --actors, or start a training with --set ahead=20",
+        ),
+        ("train-behaviour cheetah-run --set envs=3", "envs=3 is not a multiple"),
+        ("train-behaviour cheetah-run --set env=3", "no setting 'env'. Did you mean envs?"),
+        ("train-behaviour cheetah-run --set seed=3", "no setting 'seed'"),
+        ("train-behaviour cheetah-run --set envs", "'envs' sets nothing; write NAME=VALUE"),
+        ("train-behaviour cheetah-run --set envs=2.5", "envs is a whole number, not '2.5'"),
+        ("train-behaviour cheetah-run --set gamma=1.5", "gamma is between 0 and 1, not 1.5"),
+        ("train-behaviour cheetah-run --set n_step=0", "n_step is at least 1, not 0"),
+        ("train-behaviour cheetah-run --set symlog=yes", "symlog is true or false, not 'yes'"),
         ("train-behaviour cheetah-run --algorithm ppo", "--algorithm ppo is none of decqn, sac"),
-        ("train-behaviour cheetah-run --algorithm sac --entropy 1", "--entropy 1 is no share between 0 and 1"),
+        ("train-behaviour cheetah-run --algorithm sac --set entropy=1", "entropy=1 is no share between 0 and 1"),
         (
             "train-behaviour dog-trot --bins 10 --start-from nowhere",
             "nowhere is not a behaviour training",
@@ -106,7 +121,7 @@ def test_a_mistake_is_one_sentence(spin_rl, words, said):
 @pytest.mark.integration
 def test_two_trainings_do_not_share_a_folder(spin_rl, tmp_path):
     folder = tmp_path / "results/behaviour/finger-spin-3/seed-0"
-    short = "train-behaviour finger-spin --steps 1 --envs 2 --actors 0"
+    short = "train-behaviour finger-spin --steps 1 --set envs=2 --actors 0"
     with (
         sole_training(folder),
         pytest.raises(UserError, match=r"Another process is training in .*/finger-spin-3/seed-0"),
@@ -114,13 +129,25 @@ def test_two_trainings_do_not_share_a_folder(spin_rl, tmp_path):
         spin_rl(short)
     assert not (folder / "config.json").exists()
     assert "Curve and snapshots are in" in spin_rl(short)
+    kept = json.loads((folder / "config.json").read_text())
+    assert (kept["envs"], kept["ahead"], kept["normalize"]) == (2, 20, True)
+
+
+def test_help_lists_every_setting_with_its_default_and_says_what_it_is(spin_rl):
+    said = spin_rl("train-behaviour --help")
+    for name, field in SETTABLE.items():
+        assert f"{name}={json.dumps(getattr(NEW_TRAINING, name))} {field.metadata['help']}" in said
+    own = {"seed", "algorithm", "started_from", "anneal_from", "anneal_steps"}  # have options, or follow from them
+    assert {field.name for field in fields(BehaviourSettings)} - SETTABLE.keys() == own
+
+
+def test_settings_have_the_types_of_their_fields():
+    given = parse_settings(["envs=16", "learning_rate=1e-4", "symlog=true", "bfloat16=false"])
+    assert given == {"envs": 16, "learning_rate": 1e-4, "symlog": True, "bfloat16": False}
+    assert isinstance(given["envs"], int)
 
 
 def test_a_training_that_goes_on_keeps_one_curve_in_mlflow(tmp_path, monkeypatch):
-    import mlflow
-
-    from spin_rl.platform.behaviour.curve import BehaviourCurve
-
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     task, folder = get_task("cheetah-run"), tmp_path / "behaviour/cheetah-run-3/seed-0"
     folder.mkdir(parents=True)

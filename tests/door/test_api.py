@@ -1,0 +1,191 @@
+"""The Python door: what a notebook calls and what a user types are the same thing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from spin_rl import api, cli
+from spin_rl.api import sweeps, training
+from spin_rl.commands import sweep as sweep_command
+from spin_rl.commands import train as train_command
+from spin_rl.errors import UserError
+from spin_rl.platform.common.ray_session import ray_session
+from spin_rl.sweeps.registry import get_sweep
+
+TINY = {"preset": "tiny", "updates": 4, "evaluate_every": 2, "episodes": 1, "asm_steps": 2}
+OPTIONS = "--preset tiny --updates 4 --evaluate-every 2 --episodes 1 --asm-steps 2"
+
+
+def typed(words: str, root: Path, storage: Path) -> str:
+    """What ``spin-rl`` prints for these words."""
+    arguments = [*words.split(), "--root", str(root), "--storage", str(storage)]
+    result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The plans that would have been run, by function or by command."""
+    seen = []
+    for module in (training, sweeps):
+        monkeypatch.setattr(module, "run_and_report", lambda plan, storage, **_: seen.append((plan, storage)))
+    for module in (train_command, sweep_command):
+        monkeypatch.setattr(module, "show_run", lambda run: None)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "arguments"),
+    [
+        (
+            "factored",
+            "--objective bcq --seed 3 --set threshold=0.2",
+            {"objective": "bcq", "settings": {"threshold": 0.2}},
+        ),
+        ("spin", "--masking fixed --masking-rate 0.3 --seed 3", {"masking": api.Masking(0.3)}),
+        (
+            "spin",
+            "--precision float32 --asm-objective vam --seed 3",
+            {"asm_precision": "float32", "asm_objective": "vam"},
+        ),
+        ("saint", "--name mine --version 1 --seed 3", {"name": "mine", "version": 1}),
+    ],
+)
+def test_train_and_its_command_make_the_same_plan(plans, small_data, tmp_path, algorithm, options, arguments):
+    api.train(
+        algorithm,
+        "cheetah-run",
+        "medium-expert",
+        seeds=[3],
+        root=small_data,
+        storage=tmp_path,
+        **TINY,
+        **arguments,
+    )
+    typed(f"train {algorithm} cheetah-run medium-expert {OPTIONS} {options}", small_data, tmp_path)
+    (called, first), (run, second) = plans
+    assert called == run
+    assert called.by_id() == run.by_id()
+    assert first == second == tmp_path
+
+
+def test_sweep_and_its_command_make_the_same_plan(plans, small_data, tmp_path):
+    changes = {"task": ["cheetah-run"], "seed": [0, 4], "updates": [40], "preset": ["tiny"]}
+    api.sweep("head-size", changes=changes, root=small_data, storage=tmp_path)
+    words = "sweep head-size --tasks cheetah-run --seeds 0,4 --updates 40 --preset tiny"
+    assert "head-size" in typed(words, small_data, tmp_path)
+    (called, _), (run, _) = plans
+    assert called == run
+    assert called.sweep == "head-size"
+    own = api.plan_sweep(get_sweep("head-size"), changes=changes, root=small_data, storage=tmp_path)
+    assert (own.name, own.trials) == (called.name, called.trials)
+
+
+def test_pretrain_finds_what_its_command_made(small_data, tmp_path):
+    words = "pretrain cheetah-run medium-expert --preset tiny --steps 2 --seed 5 --asm-objective cam --temperature 0.2"
+    assert "step-000000002" in typed(words, small_data, tmp_path).replace("\n", "")
+    (found,) = api.pretrain(
+        "cheetah-run",
+        "medium-expert",
+        steps=2,
+        preset="tiny",
+        seed=5,
+        objective="cam",
+        temperature=0.2,
+        root=small_data,
+        storage=tmp_path,
+        on_step=lambda *_: pytest.fail("was pretrained again"),
+    )
+    assert Path(found.path).is_relative_to(tmp_path)
+
+
+def test_pretrain_counts_to_the_last_step_and_leaves_the_threads_alone(small_data, tmp_path):
+    torch.set_num_threads(2)
+    steps = []
+    checkpoints = api.pretrain(
+        "cheetah-run",
+        "medium-expert",
+        epochs=2,
+        preset="tiny",
+        root=small_data,
+        storage=tmp_path,
+        on_step=lambda step, last, _loss: steps.append((step, last, torch.get_num_threads())),
+    )
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    assert steps[-1] == (4, 4, 1)  # two batches of 1,024 are an epoch of 2,000
+    assert [one.step for one in checkpoints] == [4]
+
+
+def test_make_dataset_finds_what_its_command_made(tmp_path):
+    words = "data make maze-4 expert --bins 2 --size 50 --workers 0 --seed 3 --root"
+    assert CliRunner().invoke(cli.app, [*words.split(), str(tmp_path)]).exit_code == 0
+    found = api.make_dataset("maze-4", "expert", 50, bins=2, seed=3, workers=0, root=tmp_path)
+    assert found.found
+    assert not api.make_dataset("maze-4", "expert", 50, bins=2, seed=4, workers=0, root=tmp_path).found
+
+
+def test_what_a_caller_can_fix_is_one_sentence(small_data, tmp_path):
+    with pytest.raises(UserError, match="Did you mean spin"):
+        api.train("spim", "cheetah-run", "medium-expert", root=small_data, storage=tmp_path)
+    with pytest.raises(UserError, match="Did you mean expectile"):
+        api.train("spin", "cheetah-run", "medium-expert", settings={"expectil": 0.7}, root=small_data, storage=tmp_path)
+    with pytest.raises(UserError, match="resumed by its name"):
+        api.plan_sweep(get_sweep("head-size"), resume=True, storage=tmp_path)
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    script = "import sys, spin_rl; print({'torch', 'ray', 'mlflow', 'typer', 'numpy'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_door_sets_what_ray_reads_before_it_is_imported():
+    script = "import os; import spin_rl.{}; print(os.environ['RAY_AUTH_MODE'], os.environ['RAY_AIR_NEW_OUTPUT'])"
+    for module in ("api", "commands"):
+        done = subprocess.run([sys.executable, "-c", script.format(module)], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["token", "0"]
+
+
+@pytest.mark.integration
+def test_train_and_its_command_give_the_same_numbers(small_data, tmp_path):
+    with ray_session():  # of both
+        run = api.train("spin", "cheetah-run", "medium-expert", root=small_data, storage=tmp_path / "called", **TINY)
+        typed(f"train spin cheetah-run medium-expert {OPTIONS}", small_data, tmp_path / "typed")
+    assert run.complete
+    assert not run.failures
+    (folder,) = (tmp_path / "typed").glob("spin-*")
+    assert folder.name == run.folder.name
+    numbers = [_numbers(place) for place in (run.folder, folder)]
+    assert numbers[0] == numbers[1]
+    assert [line["updates"] for lines in numbers[0].values() for line in lines] == [0, 2, 4]
+    (trial,) = run.trials
+    assert (trial.task, trial.updates) == ("cheetah-run", 4)
+    (one,) = api.evaluate(run, 2, seed=7)
+    assert one.trial == trial
+    assert one.result.episodes == 2
+    said = CliRunner().invoke(cli.app, ["evaluate", str(folder), "--episodes", "2", "--seed", "7"]).output
+    assert f"{one.result.return_mean:.1f}" in said
+    again = api.report(run.folder, mlflow=False)
+    assert again.table.equals(run.report.table)
+
+
+def _numbers(folder: Path) -> dict[str, list[dict[str, float]]]:
+    """The metrics of each trial that are no times."""
+    return {
+        file.parent.name: [
+            {
+                name: value
+                for name, value in json.loads(line).items()
+                if not name.startswith(("time", "perf", "system", "memory"))
+            }
+            for line in file.read_text().splitlines()
+        ]
+        for file in sorted(folder.glob("trials/*/metrics.jsonl"))
+    }
