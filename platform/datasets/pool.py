@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
+
+from spin_rl.platform.common.ray_session import ray_session
 
 
 class InProcess:
@@ -38,21 +41,13 @@ class RayPool:
     def __init__(self, workers: int | None) -> None:
         self._workers = workers
         self._running: dict[Any, Any] = {}
-        self._mine = False
+        self._session = ExitStack()
 
     def __enter__(self) -> Self:
+        # a pool wider than this machine still runs, so that a test of two workers does on one core
+        self._session.enter_context(ray_session(max(os.cpu_count() or 1, self._workers or 1)))
         import ray
 
-        if not ray.is_initialized():
-            address = os.environ.get("RAY_ADDRESS")
-            # a pool wider than this machine still runs, so that a test of two workers does on one core
-            options = (
-                {}
-                if address
-                else {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, self._workers or 1)}
-            )
-            ray.init(address=address or "local", log_to_driver=False, logging_level="error", **options)
-            self._mine = True
         self._workers = self._workers or int(ray.cluster_resources()["CPU"])
         return self
 
@@ -80,5 +75,4 @@ class RayPool:
 
         for reference in self._running:
             ray.cancel(reference, force=True)
-        if self._mine:
-            ray.shutdown()
+        self._session.close()

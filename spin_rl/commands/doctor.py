@@ -28,10 +28,10 @@ def doctor(
 
     from rich.console import Console
 
-    from spin_rl.platform.cluster.client import takes_jobs
     from spin_rl.platform.common.findings import State, raise_problem
-    from spin_rl.platform.common.places import is_absolute
-    from spin_rl.platform.doctor.examine import examine_cluster, examine_machine, examine_nodes
+    from spin_rl.platform.common.places import is_absolute, is_job_server
+    from spin_rl.platform.doctor.cluster import examine_cluster, examine_nodes
+    from spin_rl.platform.doctor.examine import examine_machine
     from spin_rl.platform.tracking.store import default_tracking_uri
 
     styles = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
@@ -40,7 +40,7 @@ def doctor(
         checks = [examine_nodes(address, {"storage": storage, "data": data})]
     else:
         # Named for a cluster's job server, they are places on its nodes.
-        there = [place if takes_jobs(address or "") and is_absolute(place) else None for place in (storage, data)]
+        there = [place if is_job_server(address or "") and is_absolute(place) else None for place in (storage, data)]
         here = ["results" if there[0] else storage, "data" if there[1] else data]
         checks = [examine_machine(storage=here[0], data=here[1], tracking_uri=default_tracking_uri(here[0]))]
         if address:
@@ -52,8 +52,8 @@ def doctor(
             continue
         console.print(f"[{styles[finding.state]}]{finding.state:<8}[/] [bold]{finding.subject}[/]: ", end="")
         console.print(finding.text, markup=False, soft_wrap=True)
-        if finding.mend:
-            console.print(f"         -> {finding.mend}", markup=False, soft_wrap=True)
+        if finding.fix:
+            console.print(f"         -> {finding.fix}", markup=False, soft_wrap=True)
     if json:
         print(dumps([asdict(finding) for finding in findings]))
     if nodes and not json:

@@ -73,7 +73,7 @@ def submit(
     client, findings = connect(address if "://" in address else f"http://{address}")
     for finding in findings:
         if finding.state is State.WARNING:
-            console.print(f"{finding.subject}: {finding.text}; {finding.mend}.", style="yellow", soft_wrap=True)
+            console.print(f"{finding.subject}: {finding.text}; {finding.fix}.", style="yellow", soft_wrap=True)
     if is_open(findings) and "RAY_AUTH_TOKEN" not in os.environ:
         variables.setdefault("RAY_AUTH_MODE", "disabled")  # the nodes have no token that the job could show
     base = jobs.submission_id(command, places)
@@ -173,7 +173,7 @@ def _follow(client: Any, name: str, console: "Console") -> Any:
     """Show a job's log, and its state with the time since, until its end; None where the cluster has forgotten it."""
     import time
 
-    from spin_rl.platform.cluster import jobs
+    from spin_rl.platform.cluster.follow import follow
 
     began = time.monotonic()
     try:
@@ -183,9 +183,7 @@ def _follow(client: Any, name: str, console: "Console") -> Any:
                 minutes, seconds = divmod(int(time.monotonic() - began), 60)
                 status.update(f"{name}: {state}, followed for {minutes}:{seconds:02d}")
 
-            return jobs.follow(
-                client, name, lambda text: console.print(text, end="", markup=False, soft_wrap=True), show
-            )
+            return follow(client, name, lambda text: console.print(text, end="", markup=False, soft_wrap=True), show)
     except KeyboardInterrupt:
         console.print(f"\nThe job {name} goes on. The same command follows it again, with --stop it stops it.")
         raise typer.Exit(130) from None
@@ -194,7 +192,7 @@ def _follow(client: Any, name: str, console: "Console") -> Any:
 def _judge(client: Any, job: Any, console: "Console") -> None:
     """Say how the job ended; leaves with exit code 0 only where it succeeded."""
     from spin_rl.errors import UserError
-    from spin_rl.platform.cluster import jobs
+    from spin_rl.platform.cluster.failures import failure_cause
 
     status = str(job.status)
     if status == "SUCCEEDED":
@@ -203,7 +201,7 @@ def _judge(client: Any, job: Any, console: "Console") -> None:
     if status == "STOPPED":
         console.print(f"[yellow]The job {job.submission_id} was stopped; the same command goes on with it.[/]")
         raise typer.Exit(1)
-    why = jobs.cause(job, client.get_job_logs(job.submission_id) if job.driver_exit_code is not None else "")
+    why = failure_cause(job, client.get_job_logs(job.submission_id) if job.driver_exit_code is not None else "")
     told = f"The job {job.submission_id} failed: {why}"
     if job.driver_exit_code == 2 or job.driver_exit_code is None:  # the user can mend it
         raise UserError(told)
