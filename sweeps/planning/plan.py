@@ -228,7 +228,14 @@ def with_asm(plan: SweepPlan, checkpoint: ASMCheckpoint, preset: str) -> SweepPl
         "asm_steps": checkpoint.step,
         "asm_epochs": round(checkpoint.epoch, 2),
         "asm_masking": "given",
-        **({"network": {"asm": differing}} if differing else {}),
     }
-    trials = tuple({**trial, **changes} if "asm" in trial else trial for trial in plan.trials)
+    trials = tuple(
+        {**trial, **changes, **_with_sizes(trial, differing)} if "asm" in trial else trial for trial in plan.trials
+    )
     return replace(plan, trials=trials, pretrainings=())
+
+
+def _with_sizes(trial: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """The trial's ``network`` with these sizes of the trunk; the sizes that it has of its own, the heads', stay."""
+    network = trial.get("network", {})
+    return {"network": {**network, "asm": {**network.get("asm", {}), **sizes}}} if sizes else {}
