@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,17 +21,20 @@ from spin_rl.platform.common.findings import Finding, State, first_line
 
 logger = logging.getLogger(__name__)
 
-START_LIMIT = "RAY_raylet_start_wait_time_s"
-"""The variable that limits the seconds in which a node starts; Ray's own 30 are too few for a busy machine."""
+START_LIMIT = "SPIN_RL_RAY_START_SECONDS"
+"""The variable that limits the seconds in which a local Ray starts, over all attempts."""
+
+_GCS_LIMIT = "RAY_gcs_server_port_wait_time_s"  # Ray's limits in an attempt, on its control store and on its node
+_NODE_LIMIT = "RAY_raylet_start_wait_time_s"
+_ATTEMPT = 60  # seconds; Ray's own 30 are too few for a busy machine
 
 if "ray" not in sys.modules:  # set afterwards, they would reach Ray's processes but not this one
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # a session always has its token, whatever the version's default
-    os.environ.setdefault(START_LIMIT, "180")
+    os.environ.setdefault(_NODE_LIMIT, str(_ATTEMPT))
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Tune's newer output prints its tables even at verbosity 0; we show progress ourselves.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 
-_GCS_LIMIT = "RAY_gcs_server_port_wait_time_s"  # of the first of Ray's processes, the control store
 _TIMEOUT = 5.0  # seconds for the head of a cluster to answer
 _NOTICE = 20.0  # seconds of starting before each "still waiting" message
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
@@ -99,27 +103,45 @@ def _connection_problem(error: BaseException) -> Finding:
 
 
 def _start(cpus: int) -> None:
-    """Start Ray on this machine; if that fails, end the processes that it left and raise a UserError."""
+    """Start Ray on this machine.
+
+    Attempts that time out are repeated: a node ends itself, and its start with it, if one of its agents takes more than
+    15 seconds, which no setting changes (ray#65983).
+
+    Raises:
+        UserError: Ray does not start within its limit, or fails in another way.
+    """
+    limit, began = float(os.environ.get(START_LIMIT, "300")), time.monotonic()
+    with _notices():
+        while (error := _attempt(cpus, limit)) is not None:
+            reason = first_line(error).partition(". ")[0].rstrip(".")
+            if "timed out" in reason.lower() and time.monotonic() - began < limit:
+                logger.warning("Ray did not start (%s); trying again.", reason)
+                continue
+            raise UserError(
+                f"Ray did not start on this machine ({reason}): stop other work or free memory and try again, or allow "
+                f"it more than {limit:.0f} s with {START_LIMIT}; its logs are in /tmp/ray/session_latest/logs."
+            ) from error
+
+
+def _attempt(cpus: int, limit: float) -> Exception | None:
+    """Try to start Ray once; ends the processes of an attempt that failed and returns its error."""
     before = set(_children())
     # Set only here: it also counts the attempts at connecting to a cluster, which should give up sooner.
     gcs_limit = os.environ.get(_GCS_LIMIT)
-    os.environ.setdefault(_GCS_LIMIT, os.environ.get(START_LIMIT, "30"))
+    os.environ.setdefault(_GCS_LIMIT, str(int(min(limit, _ATTEMPT))))
     try:
-        with _notices():
-            _ray().init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
+        _ray().init(address="local", num_cpus=cpus, include_dashboard=False, **_QUIET)
     except BaseException as error:
         # Ray forgets the processes of a node that did not come up: ray.shutdown() would leave them running.
         _end([process for process in _children() if process not in before])
-        if not isinstance(error, Exception):
-            raise
-        reason = first_line(error).partition(". ")[0].rstrip(".")
-        raise UserError(
-            f"Ray did not start on this machine ({reason}): stop other work or free memory and try again, or allow it "
-            f"more than {os.environ[_GCS_LIMIT]} s with {START_LIMIT}; its logs are in /tmp/ray/session_latest/logs."
-        ) from error
+        if isinstance(error, Exception):
+            return error
+        raise
     finally:
         if gcs_limit is None:
             del os.environ[_GCS_LIMIT]
+    return None
 
 
 @contextmanager
