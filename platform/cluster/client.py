@@ -1,6 +1,6 @@
-"""A Ray cluster as its head answers: reached, entered with our token, of a Ray and a Python that will do, how large.
+"""A Ray cluster as its head describes it: whether it answers, takes our token, runs suitable versions, and its size.
 
-What only the nodes themselves can tell is looked at in ``doctor_nodes``.
+What only the nodes can say is checked in ``doctor.nodes``.
 """
 
 import os
@@ -11,14 +11,16 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from packaging.version import Version
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
 
-from spin_rl.platform.common import ray_session  # noqa: F401  # makes settings that Ray reads when it is imported
 from spin_rl.platform.common.findings import Finding, State, first_line, raise_problem
 from spin_rl.platform.common.pins import requirements
 
 _TIMEOUT = 5.0  # seconds for one answer over the network
-_START = "start the cluster (ray start --head), or mend the address: http://host:8265"
+_START = "start the cluster (ray start --head), or correct the address: http://host:8265"
 _TOKEN = "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to the token that the cluster was started with"
 
 
@@ -26,20 +28,15 @@ _OPEN = "Ray token"
 
 
 def is_open(findings: Iterable[Finding]) -> bool:
-    """Whether the cluster that said ``findings`` asks nobody for a token."""
+    """Whether the cluster described by ``findings`` asks for no token."""
     return any(finding.subject == _OPEN for finding in findings)
 
 
-def takes_jobs(address: str) -> bool:
-    """Whether ``address`` is that of a cluster's job server, not one that ``ray.init`` connects to."""
-    return address.startswith(("http://", "https://"))
-
-
 def connect(address: str) -> tuple[Any, list[Finding]]:
-    """A client of the cluster's job server, and what its head says of it.
+    """A client of the cluster's job server, and the findings about its head.
 
     Raises:
-        UserError: something is wrong with it; the first problem, with its mend.
+        UserError: the first problem among the findings, with its fix.
     """
     client, findings = look(address)
     raise_problem(findings)
@@ -47,14 +44,11 @@ def connect(address: str) -> tuple[Any, list[Finding]]:
 
 
 def look(address: str) -> tuple[Any, list[Finding]]:
-    """What the head behind ``address`` says; the client is None where it cannot be used."""
+    """A client of the job server at ``address`` and the findings about it; the client is None if it cannot be used."""
     if finding := _unreachable(address):
         return None, [finding]
-    from ray.exceptions import AuthenticationError
-    from ray.job_submission import JobSubmissionClient
-
     try:
-        # Told only to who has the token, the versions are asked for with it.
+        # The mode is public; the versions are only given to clients with the token.
         open_to_all = _ask_without_token(f"{address.rstrip('/')}/api/authentication_mode") == "disabled"
         with _address_of_jobs(address):
             client = JobSubmissionClient(address)
@@ -65,8 +59,10 @@ def look(address: str) -> tuple[Any, list[Finding]]:
         return None, [
             Finding("Ray", State.PROBLEM, f"{address} {'asks for a token' if missing else 'refuses our token'}", _TOKEN)
         ]
-    except Exception as error:  # another service at this port, a Ray too old to know these questions
-        return None, [Finding("Ray", State.PROBLEM, f"{address} is no Ray cluster for us: {first_line(error)}", _START)]
+    except Exception as error:  # another service at this port, or a Ray too old for these requests
+        return None, [
+            Finding("Ray", State.PROBLEM, f"{address} is not a usable Ray cluster: {first_line(error)}", _START)
+        ]
     findings = check_cluster_versions(address, cluster["rayVersion"], cluster["pythonVersion"])
     findings.append(_size(address, nodes))
     if open_to_all:
@@ -74,7 +70,7 @@ def look(address: str) -> tuple[Any, list[Finding]]:
             Finding(
                 _OPEN,
                 State.WARNING,
-                f"{address} takes jobs from anybody who reaches it",
+                f"{address} accepts jobs from anyone who can reach it",
                 "start its nodes with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
             )
         )
@@ -92,7 +88,7 @@ def _unreachable(address: str) -> Finding | None:
 
 
 def check_cluster_versions(address: str, ray: str, python: str) -> list[Finding]:
-    """What the cluster's versions of Ray and Python mean for this package."""
+    """Findings about the cluster's versions of Ray and Python."""
     wanted = next(need.specifier for need in requirements() if need.name == "ray")
     here = ".".join(map(str, sys.version_info[:2]))
     subject = "Ray versions"
@@ -104,7 +100,7 @@ def check_cluster_versions(address: str, ray: str, python: str) -> list[Finding]
         return [Finding(subject, State.PROBLEM, text, "run the cluster from the image, or another Python")]
     if not python.startswith(f"{here}."):
         text = f"{address} runs Python {python}, here is {here}"
-        return [Finding(subject, State.WARNING, text, "use the same where pickled objects are to travel")]
+        return [Finding(subject, State.WARNING, text, "use the same version if pickled objects are exchanged")]
     return [Finding(subject, State.OK, f"Ray {ray}, Python {python}")]
 
 
@@ -114,19 +110,19 @@ def _size(address: str, nodes: list[dict[str, Any]]) -> Finding:
 
 
 def judge_resources(address: str, nodes: list[dict[str, float]]) -> Finding:
-    """The cluster's size, from each living node's resources."""
+    """The cluster's size, from the resources of each node that is alive."""
     cpus, gpus = (sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
     count = "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"
     text = f"{address} has {count}: {cpus:g} CPUs, {gpus:g} GPUs"
     if cpus < 1:
-        # A cluster that scales by itself, or that has just been started, has them only later.
-        return Finding("Ray", State.WARNING, text, "unless nodes are on their way, add one (ray start --address)")
+        # A cluster that autoscales, or has just been started, gets them later.
+        return Finding("Ray", State.WARNING, text, "add a node (ray start --address), unless some are starting")
     return Finding("Ray", State.OK, text)
 
 
 @contextmanager
 def _address_of_jobs(address: str) -> Iterator[None]:
-    """Make ``address`` count: Ray lets these variables override the one that it is given."""
+    """Make ``address`` take effect: these variables override the one that is passed to Ray's client."""
     names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     os.environ[names[0]] = address
@@ -144,8 +140,6 @@ def _ask(client: Any, path: str) -> Any:
 
 
 def _ask_without_token(url: str) -> str:
-    import requests
-
     answer = requests.get(url, timeout=_TIMEOUT)
     answer.raise_for_status()
     return str(answer.json()["authentication_mode"])

@@ -1,32 +1,34 @@
-"""What a job takes along to the cluster: its working directory, and this package where it is not part of that."""
+"""What a job uploads to the cluster: its working directory, and this package if it is not part of that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from pathspec import GitIgnoreSpec
 
 import spin_rl
 from spin_rl.errors import UserError
 
-EXCLUDES = ("/data", "/results", "/mlruns", "mlflow.db*", "*.egg-info")
-"""Never sent, besides what .gitignore and .rayignore name and Ray's own list (.git, .venv, __pycache__)."""
+EXCLUDES = (".git", ".venv", "venv", "__pycache__", "/data", "/results", "/mlruns", "mlflow.db*", "*.egg-info")
+"""Never uploaded, besides what .gitignore and .rayignore name."""
 
-_LIMIT = 100 * 2**20  # bytes that a cluster's job server takes in one request
 _MIB = 2**20
+_LIMIT = 100 * _MIB  # bytes that a cluster's job server accepts in one request
 
 
 def runtime_env(working_dir: Path, *, env: Mapping[str, str], pip: Sequence[str] = ()) -> dict[str, Any]:
     """Ray's runtime environment of a job.
 
-    A checkout brings the package along. From any other folder the package is sent as it is installed here, so that the
+    A checkout contains the package. From any other folder the package is uploaded as it is installed here, so that the
     nodes need not have it.
 
     Args:
         working_dir: the folder that becomes the job's working directory.
         env: environment variables of the job and of all of its workers.
-        pip: packages that pip installs on every node besides.
+        pip: more packages, which pip installs on every node.
 
     Raises:
-        UserError: the folder is not there, or too large to be sent.
+        UserError: the folder does not exist, or is too large to be uploaded.
     """
     check_size(working_dir)
     wanted: dict[str, Any] = {
@@ -42,11 +44,17 @@ def runtime_env(working_dir: Path, *, env: Mapping[str, str], pip: Sequence[str]
 
 
 def check_size(working_dir: Path) -> int:
-    """Bytes that the folder sends; raises a UserError that names its largest parts where they are too many."""
+    """Bytes that the folder uploads.
+
+    Checked here, because Ray packs the whole folder before the cluster refuses it, however large it is.
+
+    Raises:
+        UserError: it does not exist, or is too large; names its largest entries.
+    """
     if not working_dir.is_dir():
-        raise UserError(f"{working_dir} is not a folder; name the one that the job starts in with --working-dir.")
+        raise UserError(f"{working_dir} is not a folder; name the job's working directory with --working-dir.")
     sizes: dict[str, int] = {}
-    for path in _sent(working_dir):
+    for path in uploaded_files(working_dir):
         top = path.relative_to(working_dir.absolute()).parts[0]
         sizes[top] = sizes.get(top, 0) + path.stat().st_size
     total = sum(sizes.values())
@@ -55,24 +63,27 @@ def check_size(working_dir: Path) -> int:
             f"{name} ({sizes[name] / _MIB:.0f} MiB)" for name in sorted(sizes, key=lambda name: -sizes[name])[:3]
         )
         raise UserError(
-            f"{working_dir} would send {total / _MIB:.0f} MiB to the cluster, which takes {_LIMIT / _MIB:.0f}: name "
-            f"what the job does not need in a .rayignore file there, or start elsewhere with --working-dir; the "
-            f"largest: {largest}."
+            f"{working_dir} would upload {total / _MIB:.0f} MiB to the cluster, which accepts {_LIMIT / _MIB:.0f}: "
+            "list what the job does not need in a .rayignore file there, or choose another folder with --working-dir; "
+            f"the largest entries: {largest}."
         )
     return total
 
 
-def _sent(folder: Path) -> list[Path]:
-    """The files that Ray would send of a folder, by its own rules."""
-    from ray._private.ray_constants import get_runtime_env_default_excludes
-    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+def uploaded_files(folder: Path) -> Iterator[Path]:
+    """The files of ``folder`` that Ray uploads: links are followed, each folder's ignore files apply below it."""
+    folder = folder.absolute()
+    yield from _walk(folder, [(folder, GitIgnoreSpec.from_lines(EXCLUDES))])
 
-    files = []
 
-    def note(path: Path) -> None:
-        if path.is_file():
-            files.append(path)
-
-    excludes = [*EXCLUDES, *get_runtime_env_default_excludes()]
-    _dir_travel(folder.absolute(), [_get_excludes(folder.absolute(), excludes)], note, include_gitignore=True)
-    return files
+def _walk(folder: Path, ignored: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
+    for name in (".gitignore", ".rayignore"):
+        if (file := folder / name).is_file():
+            ignored = [*ignored, (folder, GitIgnoreSpec.from_lines(file.read_text().splitlines()))]
+    for path in folder.iterdir():
+        if any(spec.match_file(path.relative_to(base)) for base, spec in ignored):
+            continue
+        if path.is_dir():
+            yield from _walk(path, ignored)
+        elif path.is_file():
+            yield path

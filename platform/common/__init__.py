@@ -1,1 +1,1 @@
-"""What every other part of the platform stands on: leases, findings, Ray sessions, provenance, pins."""
+"""Shared foundations of the platform: leases, findings, Ray sessions, provenance, pins, atomic files."""

@@ -1,4 +1,4 @@
-"""What a check of a machine, a place or a cluster says: how it stands, and the mend."""
+"""Findings: what a check of a machine, a storage location or a cluster reports, with its status and suggested fix."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from spin_rl.errors import UserError
 
 
 class State(StrEnum):
-    """How bad a finding is; only a problem makes ``spin-rl doctor`` and ``spin-rl submit`` fail."""
+    """Severity of a finding; only a problem makes ``spin-rl doctor`` and ``spin-rl submit`` fail."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,21 +17,25 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what it is, how it stands and what to do about it."""
+    """One thing that was checked: what it is, its status and the suggested fix."""
 
     subject: str
     state: State
     text: str
-    mend: str = ""
+    fix: str = ""
+
+    def error(self) -> UserError:
+        """The finding as an error of one sentence."""
+        return UserError(f"{self.subject}: {self.text}; {self.fix}.")
 
 
 def raise_problem(findings: Iterable[Finding]) -> None:
-    """Raise the first problem among ``findings`` as a UserError of one sentence; do nothing without one."""
+    """Raise the first problem among ``findings`` as a one-sentence UserError; do nothing if there is none."""
     for finding in findings:
         if finding.state is State.PROBLEM:
-            raise UserError(f"{finding.subject}: {finding.text}; {finding.mend}.")
+            raise finding.error()
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
+    """The first line of an error's message, or its type if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

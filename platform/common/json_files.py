@@ -1,4 +1,4 @@
-"""JSON records that are written whole or not at all."""
+"""JSON records, written atomically."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from spin_rl.errors import UserError
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON file so that a reader, or a crash, never meets half of it."""
+    """Write a JSON file so that no reader ever sees half of it, even after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -25,6 +25,11 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """The record in a JSON file.
+
+    Raises:
+        UserError: it cannot be read, or is not an object.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,17 +1,18 @@
-"""Leases: the right to change what lies in a shared folder, held by one process at a time and lost with its life.
+"""Leases: the exclusive right to change something in a shared folder, which expires if its holder dies.
 
-For folders on a file system that several hosts mount and that need not offer locks. All that is asked of it: a file is
-created by one of those who try at once (O_EXCL), and whoever has changed a folder sees all that was created there
-before (NFS gives both from version 3 on). Object stores mounted as folders give neither.
+Why not file locks: the folder lies on a file system that several hosts mount, and such a file system need not support
+locks. All that a lease needs is that of several processes that create a file at once exactly one succeeds (O_EXCL), and
+that a process that has changed a folder then sees everything created there before (NFS guarantees both from version 3
+on; object stores mounted as folders guarantee neither).
 
-    <place>-00000007     who holds the lease: host, process, heartbeats; written anew at every heartbeat
+    <place>-00000007     the holder: host, process, heartbeats; rewritten at every heartbeat
 
-The file with the highest number is the lease. To take it is to create the next number, which one process succeeds in.
-A file is only written by the process that created it and only deleted once there is a higher one, so that a holder who
-was suspended and replaced sees a higher number than its own: it has to stop (``LeaseLostError``).
+The file with the highest number is the lease. A process takes it by creating the next number. A file is written only by
+the process that created it and deleted only once a higher one exists, so that a holder that was suspended and replaced
+sees a higher number than its own and has to stop (``LeaseLostError``).
 
-A lease may be taken once it was released, once its holder's process is gone from this machine, or once it has not been
-renewed for ``lasts`` seconds of whoever waits: the clocks of hosts need not agree.
+A lease may be taken once it was released, once its holder's process on this machine has ended, or once it has not been
+renewed for ``lasts`` seconds by the clock of the waiting process: the clocks of hosts need not agree.
 """
 
 import json
@@ -26,26 +27,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
+from spin_rl.platform.common.processes import birth_of, machine_id
 
 logger = logging.getLogger(__name__)
 
 LASTS = 30.0
-"""Seconds without a heartbeat after which a holder on another machine counts as dead."""
+"""Seconds without a heartbeat after which a holder on another machine is considered dead."""
 
-_BEATS = 5  # in the time that a lease lasts
-_SIZE = 512  # of the file: a heartbeat changes bytes in their place and never needs space on a full disk
+_BEATS = 5  # heartbeats per ``lasts``
+_SIZE = 512  # bytes of the file: a heartbeat overwrites in place and needs no space on a full disk
 _LONGEST_PAUSE = 1.0
 _FIELDS = {"host", "pid", "since", "lasts", "released", "birth", "machine"}
 
 
 class LeaseLostError(Exception):
-    """Somebody else holds the lease by now: whatever it allowed has to stop."""
+    """Another process holds the lease now: the work that it protected must stop."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Holder:
 
 
 class Lease:
-    """The lease at ``place``, held or waited for by this object; a context manager that releases it at the end."""
+    """The lease at ``place``, which this object can hold or wait for; a context manager that releases it on exit."""
 
     def __init__(self, place: Path, lasts: float | None = None) -> None:
         """
         Args:
-            place: path that its files' names begin with; the folder has to exist.
-            lasts: seconds without a heartbeat after which it may be taken from this holder; ``LASTS`` by default.
+            place: prefix of its files' paths; the folder must exist.
+            lasts: seconds without a heartbeat after which others may take it; ``LASTS`` by default.
         """
         self.place, self.lasts = place, LASTS if lasts is None else lasts
         self._record: dict[str, Any] = {}
@@ -79,70 +79,70 @@ class Lease:
         self._watched_since = 0.0
 
     def acquire(self, unless: Callable[[], bool] | None = None) -> bool:
-        """Wait until the lease is held; False as soon as ``unless`` says that there is no need for it any more."""
+        """Wait until the lease is held; False as soon as ``unless`` returns True, because it is no longer needed."""
         pause, said = 0.02, False
         while not (unless and unless()):
             if self.try_acquire():
                 return True
             if not said and (holder := self.holder()):
-                logger.warning("Waiting for %s, who holds %s.", holder, self.place)
+                logger.warning("Waiting for %s, which holds %s.", holder, self.place)
                 said = True
             time.sleep(pause)
             pause = min(_LONGEST_PAUSE, self.lasts / 4, 1.5 * pause)
         return False
 
     def try_acquire(self) -> bool:
-        """Take the lease if it is free; to find out that a holder is dead takes calls over the time it lasts."""
+        """Take the lease if it is free; a dead holder is only detected by repeated calls over ``lasts`` seconds."""
         latest = self._latest()
         return (latest == 0 or self._is_free(latest)) and self._create(latest + 1)
 
     def holder(self) -> Holder | None:
-        """Who holds the lease; None where it is free."""
+        """The process that holds the lease; None if it is free."""
         record = _parse(self._read(self._latest()))
         if record is None or record["released"]:
             return None
         return Holder(record["host"], record["pid"], record["since"])
 
     def was_taken(self) -> bool:
-        """Whether anybody ever held the lease."""
+        """Whether the lease was ever held."""
         return self._latest() > 0
 
     def is_held(self) -> bool:
-        """Whether somebody holds the lease, as far as one look tells.
+        """Whether the lease is held, as far as a single look can tell.
 
-        A holder on this machine lives where its process does; one elsewhere where it wrote its file in four times the
-        time that the lease lasts, as clocks may differ.
+        A holder on this machine is alive if its process is; one elsewhere if it wrote its file within four times
+        ``lasts``, because clocks may differ.
         """
         latest = self._latest()
         record = _parse(self._read(latest))
         if record is None or record["released"]:
             return False
-        if record["machine"] == _machine():
-            return _birth(record["pid"]) == record["birth"]
+        if record["machine"] == machine_id():
+            return birth_of(record["pid"]) == record["birth"]
         return time.time() - self._path(latest).stat().st_mtime < 4 * record["lasts"]
 
     def check(self) -> None:
-        """Ask the storage whether the lease is still held: to be called right before what only its holder may do.
+        """Verify in the storage that the lease is still held; call this right before changing what it protects.
 
         Raises:
-            LeaseLostError: it is not, or nobody can tell.
+            LeaseLostError: it is not held, or that cannot be determined.
         """
         try:
             held = self._file is not None and self._freshly_latest() == self._number
         except OSError as error:
-            raise LeaseLostError(f"Whether {self.place} is still held cannot be told ({error}).") from error
+            raise LeaseLostError(f"Cannot determine whether {self.place} is still held ({error}).") from error
         if not held:
-            raise LeaseLostError(f"{self.place} was taken over by {self.holder() or 'somebody'}.")
+            raise LeaseLostError(f"{self.place} was taken over by {self.holder() or 'another process'}.")
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Let the next process take it."""
         if self._file is None:
             return
         self._over.set()
         if self._heart:
             self._heart.join()
         self._record["released"] = True
-        with suppress(OSError):  # then it is over when it has lasted
+        with suppress(OSError):  # then it expires
             self._write()
         os.close(self._file)
         self._file = None
@@ -166,12 +166,12 @@ class Lease:
         return max(self._numbers(), default=0)
 
     def _freshly_latest(self) -> int:
-        """As ``_latest``, of now: a client of a network file system may list a folder as it was half a minute ago.
+        """As ``_latest``, but current: an NFS client may list a folder from a cache that is half a minute old.
 
-        Where it changes the folder itself it learns from the server that somebody else did, and looks again.
+        Changing the folder makes the client ask the server, and drop the cache if others changed it.
         """
         probe = self.place.with_name(f"{self.place.name}-{self._record['owner']}")
-        with suppress(OSError):  # on a full disk; a folder that is gone is found next
+        with suppress(OSError):  # full disk; a deleted folder fails in the next line
             os.close(os.open(probe, os.O_CREAT | os.O_WRONLY, 0o644))
             probe.unlink()
         return self._latest()
@@ -179,7 +179,7 @@ class Lease:
     def _read(self, number: int) -> bytes:
         try:
             return self._path(number).read_bytes()
-        except FileNotFoundError:  # there is a higher one by now, or none at all
+        except FileNotFoundError:  # replaced by a higher number, or there is none
             return b""
 
     def _is_free(self, number: int) -> bool:
@@ -187,8 +187,8 @@ class Lease:
         record = _parse(content)
         if record and record["released"]:
             return True
-        if record and record["machine"] == _machine() and _birth(record["pid"]) != record["birth"]:
-            logger.warning("Taking over %s: process %d, who held it, is gone.", self.place, record["pid"])
+        if record and record["machine"] == machine_id() and birth_of(record["pid"]) != record["birth"]:
+            logger.warning("Taking over %s: process %d, which held it, has ended.", self.place, record["pid"])
             return True
         if (number, content) != self._watched:
             self._watched, self._watched_since = (number, content), time.monotonic()
@@ -214,15 +214,15 @@ class Lease:
                 "beat": 0,
                 "lasts": self.lasts,
                 "released": False,
-                "birth": _birth(os.getpid()),
-                "machine": _machine(),
+                "birth": birth_of(os.getpid()),
+                "machine": machine_id(),
             }
             self._write()
             numbers = self._numbers()
         except BaseException:
             self._give_up(path)
             raise
-        if max(numbers) != number:  # others took, released and took it again since its number was looked up
+        if max(numbers) != number:  # others took and released it since its number was looked up
             self._give_up(path)
             return False
         for lower in numbers:
@@ -241,7 +241,7 @@ class Lease:
         path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        # through the handle of the file that was created, not by its name: that may be another's by now
+        # Through the handle of the file that this process created: its name may belong to another by now.
         assert self._file is not None
         os.pwrite(self._file, json.dumps(self._record).encode().ljust(_SIZE), 0)
         os.fsync(self._file)
@@ -251,37 +251,15 @@ class Lease:
             self._record["beat"] += 1
             try:
                 self._write()
-            except OSError as error:  # `check` finds out what became of it
+            except OSError as error:  # `check` decides whether it is lost
                 logger.warning("%s could not be renewed (%s).", self.place, error)
 
 
 def _parse(content: bytes) -> dict[str, Any] | None:
-    """What a lease's file says; None where it is half-written, which its watcher treats as any other."""
+    """The record in a lease's file; None if it is half written."""
     try:
         record = json.loads(content)
     except ValueError:
         return None
-    whole = isinstance(record, dict) and set(record) >= _FIELDS
-    return record if whole else None
-
-
-@cache
-def _machine() -> str:
-    """What process numbers are unique in: a host since it started, and there a namespace (a container has its own)."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-        parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return " ".join(parts)
-
-
-def _birth(pid: int) -> str | None:
-    """When a process of this machine began, in clock ticks since the start: its number may be another's later.
-
-    Empty where the system does not tell, None where there is no such process, or one that is dead and not buried.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "" if psutil.pid_exists(pid) and not Path("/proc/self/stat").exists() else None
-    return None if fields[0] in "ZX" else fields[19]
+    complete = isinstance(record, dict) and set(record) >= _FIELDS
+    return record if complete else None

@@ -1,4 +1,4 @@
-"""What this package needs: the ranges it declares, and the exact versions that it is tested with."""
+"""The package's dependencies: the ranges that it declares, and the exact versions that it is tested with."""
 
 import importlib.metadata
 import tomllib
@@ -10,11 +10,11 @@ from packaging.requirements import Requirement
 _ROOT = Path(__file__).resolve().parents[2]
 
 PINS = _ROOT / "requirements.txt"
-"""The pins, where the package runs from a checkout or as part of a job; an installed wheel has only its ranges."""
+"""The pins, if the package runs from a checkout; an installed wheel has only its ranges."""
 
 
 def requirements() -> list[Requirement]:
-    """What the package itself needs, without its extras."""
+    """The package's own dependencies, without its extras."""
     project = _ROOT / "pyproject.toml"
     if project.is_file():  # a checkout need not be installed: on a cluster it is a job's working directory
         lines = tomllib.loads(project.read_text())["project"]["dependencies"]

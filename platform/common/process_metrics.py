@@ -1,4 +1,4 @@
-"""What a trial's process takes of its machine, told by the process itself, on whatever node it runs."""
+"""Resource usage of a trial's process, measured by the process itself on the node where it runs."""
 
 from functools import cache
 from typing import Any
@@ -7,9 +7,10 @@ import psutil
 
 
 def system_metrics(torch: Any) -> dict[str, float]:
-    """Memory, processor time and threads of this process, and what it holds of its GPU where it has one.
+    """Memory, CPU usage and threads of this process, and the memory that it uses of its GPU, if it has one.
 
-    The processor's share is that since the last call, 100 a core. Takes ``torch``, which only the caller may have.
+    CPU usage covers the time since the last call, in percent of one core. ``torch`` is an argument because this module
+    must be importable without it.
     """
     process = _this_process()
     with process.oneshot():
@@ -27,4 +28,4 @@ def system_metrics(torch: Any) -> dict[str, float]:
 
 @cache
 def _this_process() -> psutil.Process:
-    return psutil.Process()  # kept: it remembers the processor time of the last call
+    return psutil.Process()  # kept: it remembers the CPU time of the last call

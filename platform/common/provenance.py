@@ -10,22 +10,24 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 _PACKAGES = ("spin-rl", "torch", "ray", "mlflow", "optuna", "numpy", "gymnasium", "dm_control", "mujoco", "pyarrow")
 
 CODE = "SPIN_RL_CODE"
-"""The environment variable in which a job is told what it was submitted from, as JSON."""
+"""The environment variable that carries the code version of a job's submitter, as JSON."""
 
 
 @cache
 def own_provenance() -> dict[str, Any]:
-    """Code (commit, uncommitted changes), versions and machine of this process; what cannot be told is left out."""
+    """Code (commit, uncommitted changes), versions and machine of this process; what is unknown is left out."""
     return {"code": code(), "versions": _versions(), "machine": _machine()}
 
 
 def code() -> dict[str, Any]:
-    """The commit that this package is run from, and whether there are changes besides; empty where neither is known.
+    """The commit that this package runs from, and whether there are uncommitted changes; empty if unknown.
 
-    A job on a cluster has no repository; whoever submitted it says so by ``CODE``.
+    A job's working directory on a cluster has no repository: there ``CODE`` carries what its submitter ran from.
     """
     return _repository() or json.loads(os.environ.get(CODE, "{}"))
 
@@ -58,8 +60,6 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    import psutil
-
     machine: dict[str, Any] = {
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu_name(),

@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
+
+from spin_rl.platform.common.ray_session import ray_session
 
 
 class InProcess:
@@ -41,19 +44,11 @@ class RayPool:
         self._ray = ray
         self._workers = workers
         self._running: dict[Any, Any] = {}
-        self._started_ray = False
+        self._session = ExitStack()
 
     def __enter__(self) -> Self:
-        if not self._ray.is_initialized():
-            address = os.environ.get("RAY_ADDRESS")
-            # a pool wider than this machine is allowed, so that a test of two workers runs on one core
-            options = (
-                {}
-                if address
-                else {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, self._workers or 1)}
-            )
-            self._ray.init(address=address or "local", log_to_driver=False, logging_level="error", **options)
-            self._started_ray = True
+        # a pool wider than this machine is allowed, so that a test of two workers runs on one core
+        self._session.enter_context(ray_session(max(os.cpu_count() or 1, self._workers or 1)))
         self._workers = self._workers or int(self._ray.cluster_resources()["CPU"])
         return self
 
@@ -75,5 +70,4 @@ class RayPool:
     ) -> None:
         for reference in self._running:
             self._ray.cancel(reference, force=True)
-        if self._started_ray:
-            self._ray.shutdown()
+        self._session.close()

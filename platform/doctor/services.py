@@ -1,4 +1,4 @@
-"""Servers that commands talk to: MLflow's, and the index that pip installs from."""
+"""Servers that commands use: MLflow's, and the package index that pip installs from."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ _TIMEOUT = 5.0  # seconds for one answer over the network
 
 
 def check_tracking(uri: str) -> Finding:
-    """MLflow's server answers, or the folder of its SQLite file can be written."""
+    """Whether MLflow's server answers, or the folder of its SQLite file is writable."""
     if uri.startswith("sqlite:///"):
         file = Path(uri.removeprefix("sqlite:///"))
         finding = check_writable("storage", str(file.parent))
@@ -46,9 +46,9 @@ def check_tracking(uri: str) -> Finding:
 
 
 def check_registry(url: str | None = None) -> Finding:
-    """The package index that pip is set to answers; only ``make setup`` and jobs with ``--pip`` need it."""
+    """Whether the package index that pip uses answers; only ``make setup`` and jobs with ``--pip`` need it."""
     url = url or _index_url()
-    mend = "mend PIP_INDEX_URL or the network; installing packages and jobs with --pip need it, nothing else does"
+    fix = "correct PIP_INDEX_URL or the network; only installing packages and jobs with --pip need it"
     try:
         page = urllib.request.Request(f"{url.rstrip('/')}/pip/", method="HEAD")
         with urllib.request.urlopen(page, timeout=_TIMEOUT):
@@ -56,17 +56,17 @@ def check_registry(url: str | None = None) -> Finding:
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             return Finding(
-                "package index", State.WARNING, f"{hide_password(url)} answers {error.code} {error.reason}", mend
+                "package index", State.WARNING, f"{hide_password(url)} answers {error.code} {error.reason}", fix
             )
     except (OSError, ValueError) as error:
         return Finding(
-            "package index", State.WARNING, f"{hide_password(url)} does not answer: {first_line(error)}", mend
+            "package index", State.WARNING, f"{hide_password(url)} does not answer: {first_line(error)}", fix
         )
     return Finding("package index", State.OK, f"{hide_password(url)} answers")
 
 
 def _index_url() -> str:
-    """What pip would install from, its environment and its files considered."""
+    """The index that pip uses, according to its environment and its configuration files."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
     found = re.search(r"^(?::env:|global|install)\.index-url='(.+)'$", answer, re.MULTILINE)

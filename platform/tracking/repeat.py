@@ -24,13 +24,19 @@ def repeat_command(params: Mapping[str, Any]) -> str | None:
     if any(not params.get(name) for name in ("algorithm", "task", "level", "dataset")):
         return None
     words = ["spin-rl", "train", params["algorithm"], params["task"], params["level"]]
-    root, _, name = str(params["dataset"]).rsplit("/", 2)  # an address as well as a path
+    root, _, name = str(params["dataset"]).rsplit("/", 2)  # a URL as well as a path
     words += ["--root", root]
     version = name.rpartition("-v")[2]
     words += ["--version", version] if version.isdigit() else []
     for name, value in params.items():
-        if value is None or name in _DERIVED or name.startswith("asm_"):
+        if value is None or name in _DERIVED or _only_describes(name, params):
             continue
         text = json.dumps(value) if isinstance(value, dict | list | bool) else str(value)
         words += [_OPTIONS[name], text] if name in _OPTIONS else ["--set", f"{name}={text}"]
     return shlex.join(words)
+
+
+def _only_describes(name: str, params: Mapping[str, Any]) -> bool:
+    """Whether a parameter sets nothing: it describes the model given by --asm, or repeats a size in ``network``."""
+    network = params.get("network") or {}
+    return name in ("label",) or name.startswith("asm_") or name in network.get("asm", {})

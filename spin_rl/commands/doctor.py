@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spin_rl.platform.cluster.client import takes_jobs
 from spin_rl.platform.common.findings import State, raise_problem
-from spin_rl.platform.common.places import is_absolute
-from spin_rl.platform.doctor import examine
+from spin_rl.platform.common.places import is_absolute, is_job_server
+from spin_rl.platform.doctor.cluster import examine_cluster, examine_nodes
+from spin_rl.platform.doctor.examine import examine_machine
 from spin_rl.platform.tracking.store import default_tracking_uri
 
 
@@ -40,14 +40,14 @@ def doctor(
     styles = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
     console = Console(highlight=False)
     if nodes:
-        checks = [examine.examine_nodes(address, {"storage": storage, "data": data})]
+        checks = [examine_nodes(address, {"storage": storage, "data": data})]
     else:
         # With a job server, absolute places are those of the cluster's nodes.
-        there = [place if takes_jobs(address or "") and is_absolute(place) else None for place in (storage, data)]
+        there = [place if is_job_server(address or "") and is_absolute(place) else None for place in (storage, data)]
         here = ["results" if there[0] else storage, "data" if there[1] else data]
-        checks = [examine.examine_machine(storage=here[0], data=here[1], tracking_uri=default_tracking_uri(here[0]))]
+        checks = [examine_machine(storage=here[0], data=here[1], tracking_uri=default_tracking_uri(here[0]))]
         if address:
-            checks.append(examine.examine_cluster(address, storage=there[0], data=there[1]))
+            checks.append(examine_cluster(address, storage=there[0], data=there[1]))
     findings = []
     for finding in (finding for check in checks for finding in check):
         findings.append(finding)
@@ -55,8 +55,8 @@ def doctor(
             continue
         console.print(f"[{styles[finding.state]}]{finding.state:<8}[/] [bold]{finding.subject}[/]: ", end="")
         console.print(finding.text, markup=False, soft_wrap=True)
-        if finding.mend:
-            console.print(f"         -> {finding.mend}", markup=False, soft_wrap=True)
+        if finding.fix:
+            console.print(f"         -> {finding.fix}", markup=False, soft_wrap=True)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings]))
     if nodes and not as_json:

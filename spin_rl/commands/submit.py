@@ -13,6 +13,8 @@ from rich.console import Console
 from spin_rl.errors import UserError
 from spin_rl.platform.cluster import jobs
 from spin_rl.platform.cluster.client import connect, is_open
+from spin_rl.platform.cluster.failures import failure_cause
+from spin_rl.platform.cluster.follow import follow
 from spin_rl.platform.common.findings import State
 from spin_rl.platform.common.places import is_absolute, is_remote
 
@@ -68,7 +70,7 @@ def submit(
     client, findings = connect(address if "://" in address else f"http://{address}")
     for finding in findings:
         if finding.state is State.WARNING:
-            console.print(f"{finding.subject}: {finding.text}; {finding.mend}.", style="yellow", soft_wrap=True)
+            console.print(f"{finding.subject}: {finding.text}; {finding.fix}.", style="yellow", soft_wrap=True)
     if is_open(findings) and "RAY_AUTH_TOKEN" not in os.environ:
         variables.setdefault("RAY_AUTH_MODE", "disabled")  # the nodes have no token that the job could show
     base = jobs.submission_id(command, places)
@@ -166,9 +168,7 @@ def _follow(client: Any, name: str, console: Console) -> Any:
                 minutes, seconds = divmod(int(time.monotonic() - began), 60)
                 status.update(f"{name}: {state}, followed for {minutes}:{seconds:02d}")
 
-            return jobs.follow(
-                client, name, lambda text: console.print(text, end="", markup=False, soft_wrap=True), show
-            )
+            return follow(client, name, lambda text: console.print(text, end="", markup=False, soft_wrap=True), show)
     except KeyboardInterrupt:
         console.print(f"\nThe job {name} keeps running. The same command follows it again; with --stop it stops it.")
         raise typer.Exit(130) from None
@@ -183,7 +183,7 @@ def _judge(client: Any, job: Any, console: Console) -> None:
     if status == "STOPPED":
         console.print(f"[yellow]The job {job.submission_id} was stopped; the same command resumes it.[/]")
         raise typer.Exit(1)
-    why = jobs.cause(job, client.get_job_logs(job.submission_id) if job.driver_exit_code is not None else "")
+    why = failure_cause(job, client.get_job_logs(job.submission_id) if job.driver_exit_code is not None else "")
     failure = f"The job {job.submission_id} failed: {why}"
     if job.driver_exit_code == 2 or job.driver_exit_code is None:  # the user can fix it
         raise UserError(failure)

@@ -165,12 +165,13 @@ def _given_model(checkpoint: ASMCheckpoint, trial: Mapping[str, Any]) -> dict[st
     check_asm_data(checkpoint, trial["task"], trial["bins"])
     model, usual = read_shape(Path(checkpoint.path)).sizes, get_preset(trial["preset"]).asm
     differing = {name: getattr(model, name) for name in TRUNK_SIZES if getattr(model, name) != getattr(usual, name)}
+    network = trial.get("network", {})  # the sizes that the trial has itself, those of the heads, stay
     return {
         "asm": checkpoint.path,
         "asm_steps": checkpoint.step,
         "asm_epochs": round(checkpoint.epoch, 2),
         "asm_masking": "given",
-        **({"network": {"asm": differing}} if differing else {}),
+        **({"network": {**network, "asm": {**network.get("asm", {}), **differing}}} if differing else {}),
     }
 
 

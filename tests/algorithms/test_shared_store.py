@@ -111,7 +111,7 @@ def _ask(name: str, folder: Path, data: str, lasts: float, steps: list[int], tra
         raise OSError(37, "No locks available")
 
     fcntl.flock = fcntl.lockf = no_locks
-    leases._machine = lambda: name
+    leases.machine_id = lambda: name
     leases.LASTS = lasts
     pretrained._KEEP_EVERY = pretrained._CHECK_EVERY = 0.0
     logging.basicConfig(filename=folder / f"{name}.log", force=True)

@@ -1,4 +1,4 @@
-"""What the doctor says of versions, storage, clusters and servers that are in order, moved, or not there."""
+"""The doctor's findings about versions, storage, clusters and servers that are fine, wrong, or missing."""
 
 import errno
 import http.server
@@ -16,7 +16,8 @@ from spin_rl.platform.cluster.client import check_cluster_versions, look
 from spin_rl.platform.common.findings import Finding, State
 from spin_rl.platform.doctor import examine as doctor
 from spin_rl.platform.doctor import machine as doctor_machine
-from spin_rl.platform.doctor.nodes import NodeReport, _judge_clocks, _judge_node, _judge_place
+from spin_rl.platform.doctor.clocks import judge_clocks
+from spin_rl.platform.doctor.nodes import NodeReport, _judge_node, _judge_place
 from spin_rl.platform.doctor.services import check_registry, check_tracking
 from spin_rl.platform.doctor.storage import check_writable, why_not_written
 
@@ -60,9 +61,9 @@ def test_a_moved_pin_is_named_with_both_versions(tmp_path: Path) -> None:
     assert finding.state is State.WARNING
     assert f"rich {version('rich')} (pinned 1.2.3)" in finding.text
     assert "numpy" not in finding.text
-    assert "-m pip install -r" in finding.mend
+    assert "-m pip install -r" in finding.fix
     (tmp_path / "Makefile").touch()
-    assert doctor_machine.check_versions(pins).mend == "make setup"
+    assert doctor_machine.check_versions(pins).fix == "make setup"
 
 
 def test_a_missing_dependency_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_storage_that_cannot_be_written_is_a_problem() -> None:
     finding = check_writable("storage", "/proc/results")
     assert finding.state is State.PROBLEM
     assert "/proc/results cannot be written" in finding.text
-    assert "--storage" in finding.mend
+    assert "--storage" in finding.fix
     assert check_writable("storage", "nowhere://bucket/results").state is State.PROBLEM
 
 
@@ -97,9 +98,9 @@ def test_storage_that_cannot_be_written_is_a_problem() -> None:
     [(errno.ENOSPC, "is full"), (errno.EROFS, "is read-only"), (errno.EACCES, "cannot be written: [Errno 13]")],
 )
 def test_a_place_that_refuses_a_file_is_told_with_its_reason(number: int, said: str) -> None:
-    text, mend = why_not_written("/mnt/results", OSError(number, "as the system says"), "--storage")
+    text, fix = why_not_written("/mnt/results", OSError(number, "as the system says"), "--storage")
     assert said in text
-    assert "--storage" in mend
+    assert "--storage" in fix
 
 
 def test_a_cluster_that_does_not_answer_and_one_that_is_not_ray(closed_port: int, server: str) -> None:
@@ -108,7 +109,7 @@ def test_a_cluster_that_does_not_answer_and_one_that_is_not_ray(closed_port: int
     assert "does not answer" in finding.text
     client, (finding,) = look(server)
     assert (client, finding.state) == (None, State.PROBLEM)
-    assert "is no Ray cluster for us" in finding.text
+    assert "is not a usable Ray cluster" in finding.text
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_a_cluster_of_other_versions_is_named_with_both(ray: str, python: str, s
     assert finding.state is state
     if state is not State.OK:
         assert ("2.40.0" if ray == "2.40.0" else python) in finding.text
-        assert finding.mend
+        assert finding.fix
 
 
 def report(**found: object) -> NodeReport:
@@ -153,9 +154,9 @@ def test_storage_is_shared_only_where_everybody_sees_the_files_of_everybody() ->
 
 
 def test_a_clock_counts_as_wrong_only_beyond_doubt() -> None:
-    assert _judge_clocks({"a": (3.0, 2.5), "b": (0.0, 0.0)}).state is State.OK
-    assert _judge_clocks({"a": (3.0, 0.1), "b": (0.0, 0.0)}).state is State.WARNING
-    finding = _judge_clocks({"a": (0.0, 0.1), "b": (-90.0, 0.1)})
+    assert judge_clocks({"a": (3.0, 2.5), "b": (0.0, 0.0)}).state is State.OK
+    assert judge_clocks({"a": (3.0, 0.1), "b": (0.0, 0.0)}).state is State.WARNING
+    finding = judge_clocks({"a": (0.0, 0.1), "b": (-90.0, 0.1)})
     assert finding.state is State.PROBLEM
     assert "that of b is 90 s off" in finding.text
 
@@ -171,7 +172,7 @@ def test_a_tracking_server_is_asked_and_its_password_is_not_shown(closed_port: i
     assert check_tracking(server).state is State.OK
     finding = check_tracking(f"http://user:secret@127.0.0.1:{closed_port}")
     assert finding.state is State.PROBLEM
-    assert "secret" not in finding.text + finding.mend
+    assert "secret" not in finding.text + finding.fix
     assert check_tracking("sqlite:////proc/mlflow.db").state is State.PROBLEM
 
 
@@ -184,10 +185,11 @@ def test_the_command_fails_only_for_a_problem(monkeypatch: pytest.MonkeyPatch) -
     app = typer.Typer()
     app.command()(command)
     for state, code in ((State.OK, 0), (State.WARNING, 0), (State.PROBLEM, 2)):
-        finding = Finding("thing", state, "as it is [odd]", "mend it")
+        finding = Finding("thing", state, "as it is [odd]", "fix it")
         monkeypatch.setattr(doctor, "examine_machine", lambda finding=finding, **_: [finding])
         result = CliRunner().invoke(app, [])
         assert result.exit_code == code
         assert "thing: as it is [odd]" in result.output
-        assert "-> mend it" in result.output
-        assert json.loads(CliRunner().invoke(app, ["--json"]).output)[0]["state"] == state
+        assert "-> fix it" in result.output
+        (printed,) = json.loads(CliRunner().invoke(app, ["--json"]).output)
+        assert printed == {"subject": "thing", "state": state, "text": "as it is [odd]", "fix": "fix it"}

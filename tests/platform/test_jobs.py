@@ -1,20 +1,23 @@
-"""Jobs without a cluster: their ids, a log over cut connections, why they failed, what they take along."""
+"""Jobs without a cluster: their ids, a log over broken connections, why they failed, what they upload."""
 
 import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
 import spin_rl
 from spin_rl.commands.submit import _places
 from spin_rl.errors import UserError
-from spin_rl.platform.cluster import jobs
-from spin_rl.platform.cluster.package import _sent, check_size, runtime_env
+from spin_rl.platform.cluster import follow, jobs
+from spin_rl.platform.cluster.failures import failure_cause
+from spin_rl.platform.cluster.package import EXCLUDES, check_size, runtime_env, uploaded_files
 
 PLACES = {"storage": "/mnt/results", "data": None}
 
@@ -46,7 +49,7 @@ class Cluster:
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_POLL", 0.01)
+    monkeypatch.setattr(follow, "_POLL", 0.01)
 
 
 def test_an_id_says_what_the_job_is_and_differs_with_all_that_makes_it() -> None:
@@ -75,7 +78,7 @@ def test_attempts_are_numbered_and_those_of_others_do_not_count() -> None:
 @pytest.mark.usefixtures("_quick")
 def test_a_log_over_cut_connections_is_printed_once() -> None:
     printed: list[str] = []
-    ended = jobs.follow(Cluster([], ["one\ntw", "one\ntwo\nthr", "one\ntwo\nthree\n"]), "name", printed.append)
+    ended = follow.follow(Cluster([], ["one\ntw", "one\ntwo\nthr", "one\ntwo\nthree\n"]), "name", printed.append)
     assert "".join(printed) == "one\ntwo\nthree\n"
     assert ended.status == "SUCCEEDED"
 
@@ -90,34 +93,35 @@ def test_a_job_that_the_cluster_has_forgotten_is_none_and_a_silent_cluster_an_er
         raise RuntimeError(f"Request failed with status code 404: Job {name} does not exist.")
 
     monkeypatch.setattr(cluster, "get_job_info", forgotten)
-    assert jobs.follow(cluster, "name", lambda _: None) is None
+    assert follow.follow(cluster, "name", lambda _: None) is None
 
     def silent(name: str) -> None:
         raise ConnectionError("Connection refused")
 
     monkeypatch.setattr(cluster, "get_job_info", silent)
     monkeypatch.setattr(cluster, "tail_job_logs", silent)
-    monkeypatch.setattr(jobs, "_LOST_AFTER", 0.1)
+    monkeypatch.setattr(follow, "_LOST_AFTER", 0.1)
     with pytest.raises(UserError, match="the same command follows it again"):
-        jobs.follow(cluster, "name", lambda _: None)
+        follow.follow(cluster, "name", lambda _: None)
 
 
 def test_why_a_job_failed_is_its_own_sentence_pips_or_its_last_line() -> None:
     failed = job("name", "FAILED", driver_exit_code=2)
     assert (
-        jobs.cause(failed, "Running\nspin-rl: storage: /x is full; free some.\n") == "storage: /x is full; free some."
+        failure_cause(failed, "Running\nspin-rl: storage: /x is full; free some.\n")
+        == "storage: /x is full; free some."
     )
-    assert jobs.cause(failed, "Traceback\nValueError: 3\n\n") == "ValueError: 3"
-    assert "activate the environment" in jobs.cause(failed, "ModuleNotFoundError: No module named 'typer'\n")
+    assert failure_cause(failed, "Traceback\nValueError: 3\n\n") == "ValueError: 3"
+    assert "activate the environment" in failure_cause(failed, "ModuleNotFoundError: No module named 'typer'\n")
     message = (
         "runtime_env setup failed: Failed to set up\nWARNING: Retrying ... NewConnectionError(...)\nERROR: No match"
     )
     registry = job("name", "FAILED", error_type="JobErrorType.RUNTIME_ENV_SETUP_FAILURE", message=message)
-    assert "cannot reach the package index" in jobs.cause(registry, "")
-    assert "PIP_INDEX_URL" in jobs.cause(registry, "")
+    assert "cannot reach the package index" in failure_cause(registry, "")
+    assert "PIP_INDEX_URL" in failure_cause(registry, "")
     none = "runtime_env\nERROR: Could not find a version that satisfies the requirement nix (from versions: none)\n"
     unknown = job("name", "FAILED", error_type="JobErrorType.RUNTIME_ENV_SETUP_FAILURE", message=none)
-    assert "has no nix, or does not answer" in jobs.cause(unknown, "")
+    assert "has no nix, or does not answer" in failure_cause(unknown, "")
 
 
 def test_places_in_the_command_count_and_may_not_be_relative() -> None:
@@ -129,9 +133,7 @@ def test_places_in_the_command_count_and_may_not_be_relative() -> None:
             _places(words, None, None)
 
 
-def test_what_is_sent_leaves_out_what_is_ignored_and_has_a_limit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_upload_leaves_out_what_is_ignored_and_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in {"sweep.py": 10, "data/big": 500, "results/big": 500, "notes/a": 40, ".git/x": 500}.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -140,14 +142,40 @@ def test_what_is_sent_leaves_out_what_is_ignored_and_has_a_limit(
     ignore = (tmp_path / ".rayignore").stat().st_size
     assert check_size(tmp_path) == 10 + ignore
     monkeypatch.setattr("spin_rl.platform.cluster.package._LIMIT", 9)
-    with pytest.raises(UserError, match=r"sweep\.py"):
+    with pytest.raises(UserError, match=r"a \.rayignore file there, .* the largest entries: sweep\.py"):
         check_size(tmp_path)
 
 
-def test_what_a_checkout_sends_runs_by_itself(tmp_path: Path) -> None:
+def test_the_upload_is_what_ray_itself_packs(tmp_path: Path) -> None:
+    """Of this checkout, which has links and ignore files, and of a folder with ignore files of its own below."""
+    root = Path(spin_rl.__file__).resolve().parents[1]
+    folder = tmp_path / "folder"
+    for name in (
+        "kept.py",
+        "sub/kept.txt",
+        "sub/left.txt",
+        "sub/deep/left.txt",
+        "sub/deep/kept.py",
+        ".venv/x",
+        "b/data/x",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "sub" / ".gitignore").write_text("left.txt\n")
+    (folder / "link").symlink_to("sub")
+    for number, place in enumerate((root, folder)):
+        archive = tmp_path / f"{number}.zip"
+        create_package(str(place), archive, include_gitignore=True, excludes=list(EXCLUDES))
+        packed = {name for name in zipfile.ZipFile(archive).namelist() if not name.endswith("/")}
+        assert packed == {path.relative_to(place).as_posix() for path in uploaded_files(place)}
+    assert {"link/kept.txt", "link/deep/kept.py", "b/data/x"} <= packed
+    assert not {"sub/left.txt", "link/deep/left.txt", ".venv/x"} & packed
+
+
+def test_what_a_checkout_uploads_runs_by_itself(tmp_path: Path) -> None:
     root = Path(spin_rl.__file__).resolve().parents[1]
     assert "py_modules" not in runtime_env(root, env={})
-    for file in _sent(root):
+    for file in uploaded_files(root):
         copy = tmp_path / file.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)

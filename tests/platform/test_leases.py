@@ -110,7 +110,7 @@ def test_a_holder_that_was_suspended_learns_that_it_was_replaced(place, hold):
 
 
 def test_a_holder_on_another_machine_is_judged_by_its_heartbeats_alone(place, hold, monkeypatch):
-    monkeypatch.setattr(leases, "_machine", lambda: "another")
+    monkeypatch.setattr(leases, "machine_id", lambda: "another")
     holder = hold(1.5)
     lease = Lease(place)
     assert not lease.acquire(unless=deadline(2.5))  # it beats
@@ -157,15 +157,15 @@ def test_a_holder_that_died_while_it_wrote_is_waited_for_and_replaced(place, con
     lease.release()
 
 
-def test_what_cannot_be_told_counts_as_lost(place):
+def test_a_lease_whose_state_is_unknown_counts_as_lost(place):
     lease = Lease(place)
     with pytest.raises(LeaseLostError, match="taken over"):
         lease.check()
     assert lease.try_acquire()
     place.with_name(".lease-00000001").unlink()
-    with pytest.raises(LeaseLostError, match="taken over by somebody"):
+    with pytest.raises(LeaseLostError, match="taken over by another process"):
         lease.check()
     place.parent.rename(place.parent.with_name("gone"))
-    with pytest.raises(LeaseLostError, match="cannot be told"):
+    with pytest.raises(LeaseLostError, match="Cannot determine"):
         lease.check()
     lease.release()
