@@ -13,7 +13,8 @@ import typer
 
 from spin_rl import cli
 from spin_rl.algorithms.asm.checkpoints import ensure_asm
-from spin_rl.algorithms.rllib.config import OfflineConfig, parse_settings
+from spin_rl.algorithms.rllib.config import OfflineConfig
+from spin_rl.algorithms.settings import parse_settings
 from spin_rl.platform.asm_store.store import ASMStore, asm_root
 from spin_rl.platform.common.ray_session import ray_session
 from spin_rl.platform.datasets import open_dataset
