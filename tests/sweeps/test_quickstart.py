@@ -72,7 +72,7 @@ def runs_in(store: Path) -> dict[str, tuple[str, int]]:
 
 
 @pytest.mark.integration
-def test_a_killed_quickstart_goes_on_and_repeats_nothing(small_data, tmp_path):
+def test_a_killed_quickstart_resumes_and_repeats_nothing(small_data, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(small_data, data)
     straight = by_method(read_sweep(finish(start(tmp_path / "straight", data), tmp_path / "straight")))

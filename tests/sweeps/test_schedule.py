@@ -65,7 +65,7 @@ def test_like_is_compared_with_like(tmp_path):
     assert sweep.report(1, 0, 10, 40.0)
 
 
-def test_a_trial_that_is_cheaper_than_all_better_ones_goes_on(tmp_path):
+def test_a_trial_that_is_cheaper_than_all_better_ones_continues(tmp_path):
     sweep = Sweep(tmp_path)
     assert not sweep.report(0, 0, 10, 50.0, seconds=100.0)
     assert not sweep.report(1, 0, 10, 10.0, seconds=20.0)
@@ -73,7 +73,7 @@ def test_a_trial_that_is_cheaper_than_all_better_ones_goes_on(tmp_path):
     assert sweep.report(3, 0, 10, 10.0 - 1e-9, seconds=20.0)
 
 
-def test_the_first_trial_that_ends_takes_its_point_along(tmp_path):
+def test_the_first_trial_that_ends_early_ends_its_point(tmp_path):
     sweep = Sweep(tmp_path)
     sweep.report(0, 0, 10, 50.0)
     assert not sweep.report(1, 1, 10, 90.0)

@@ -85,7 +85,7 @@ def test_a_point_that_was_cut_off_while_it_was_drawn_is_drawn_to_its_end(tmp_pat
     assert told(other) == told(search)
 
 
-def test_what_finished_while_nobody_looked_is_told_and_not_run_again(tmp_path):
+def test_what_finished_without_a_driver_is_told_and_not_run_again(tmp_path):
     search = make_search(tmp_path / "toy", 2, at_once=4)
     with search:
         drawn = [search.draw() for _ in range(2 * SEEDS)]
@@ -99,7 +99,7 @@ def test_what_finished_while_nobody_looked_is_told_and_not_run_again(tmp_path):
         assert [search.draw(), search.draw(), search.draw()] == [drawn[2], drawn[3], None]
 
 
-def test_a_later_search_with_more_points_goes_on(tmp_path):
+def test_a_later_search_with_more_points_continues(tmp_path):
     with make_search(tmp_path / "toy", 2) as search:
         run_points(search, 2)
     assert search.complete
@@ -110,7 +110,7 @@ def test_a_later_search_with_more_points_goes_on(tmp_path):
     assert states(search) == ["COMPLETE"] * 3
 
 
-def test_a_failed_point_is_made_up_for_by_another_run_of_the_search(tmp_path):
+def test_a_failed_point_is_replaced_by_another_run_of_the_search(tmp_path):
     with make_search(tmp_path / "toy", 1) as search:
         end(search, search.draw(), "failed")
         assert search.draw() is None
@@ -176,7 +176,7 @@ def test_studies_of_other_sweeps_and_settings_share_a_database(tmp_path):
         assert states(other) == []
 
 
-def test_what_a_user_can_mend_is_said(tmp_path):
+def test_what_a_user_can_fix_is_reported(tmp_path):
     with make_search(tmp_path / "toy", 1) as search:
         run_points(search, 1)
         with pytest.raises(UserError, match="Another process"), make_search(tmp_path / "toy", 1):

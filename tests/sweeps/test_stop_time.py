@@ -92,7 +92,7 @@ def test_more_points_belong_to_the_same_sweep(tmp_path, small_data):
     assert planned(tmp_path, small_data, seed=(7,)).name != plan.name
 
 
-def test_what_a_user_can_mend_is_said(tmp_path, small_data):
+def test_what_a_user_can_fix_is_reported(tmp_path, small_data):
     with pytest.raises(UserError, match="no parameter"):
         planned(tmp_path, small_data, asm_steps=(10,), head_width=(16,))
     plan = planned(tmp_path, small_data)
@@ -184,7 +184,7 @@ def start(storage, data):
 
 @pytest.mark.integration
 @pytest.mark.timeout(1200)
-def test_a_killed_stop_time_sweep_goes_on(small_data, tmp_path):
+def test_a_killed_stop_time_sweep_resumes(small_data, tmp_path):
     """The command as a whole; that a killed search ends as one that is not, test_search.py shows on a toy."""
     data, storage = tmp_path / "data", tmp_path / "results"
     shutil.copytree(small_data, data / "tiny")
