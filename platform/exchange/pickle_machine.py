@@ -41,9 +41,10 @@ class Machine:
                 raise UnexpectedError("no end of the list (the file is cut off)")
             opcode = content[self.position]
             self.position += 1
-            if opcode not in opcodes:
+            step = opcodes.get(opcode)
+            if step is None:
                 raise UnexpectedError(f"the opcode {bytes([opcode])!r}, which no list of arrays needs,")
-            operand, action = opcodes[opcode]
+            operand, action = step
             action(self, operand(self) if operand else None)
             if self._items:
                 yield self._items
@@ -97,12 +98,9 @@ class Machine:
         self.marks.append(len(self.stack))
 
     def memoize(self, _: Any) -> None:
-        self._remember(self._memoized)
+        self.put(self._memoized)
 
     def put(self, number: int) -> None:
-        self._remember(number)
-
-    def _remember(self, number: int) -> None:
         self._memo[number] = self.stack[-1]
         self._memoized += 1
         if len(self._memo) > _REMEMBERED:
@@ -184,22 +182,25 @@ def _constant(value: Any) -> _Operand:
     return lambda _machine: value
 
 
+def _byte(machine: Machine) -> int:
+    return machine.take(1)[0]
+
+
 def _integer(width: int, *, signed: bool = False) -> _Operand:
     return lambda machine: int.from_bytes(machine.take(width), "little", signed=signed)
 
 
-def _bytes(width: int) -> _Operand:
-    """Bytes after their count, itself an integer of ``width`` bytes."""
-    return lambda machine: machine.take(int.from_bytes(machine.take(width), "little"))
+def _bytes(count: _Operand) -> _Operand:
+    """Bytes after their count."""
+    return lambda machine: machine.take(count(machine))
 
 
-def _text(width: int) -> _Operand:
-    content = _bytes(width)
-    return lambda machine: content(machine).decode("utf-8", "surrogatepass")
+def _text(count: _Operand) -> _Operand:
+    return lambda machine: machine.take(count(machine)).decode("utf-8", "surrogatepass")
 
 
 def _long(machine: Machine) -> int:
-    return int.from_bytes(machine.take(machine.take(1)[0]), "little", signed=True)
+    return int.from_bytes(machine.take(_byte(machine)), "little", signed=True)
 
 
 def _float(machine: Machine) -> float:
@@ -211,7 +212,7 @@ def _two_lines(machine: Machine) -> tuple[str, str]:
 
 
 _ACTIONS: dict[bytes, tuple[_Operand | None, Callable[[Machine, Any], None]]] = {
-    pickle.PROTO: (_integer(1), Machine.check_protocol),
+    pickle.PROTO: (_byte, Machine.check_protocol),
     pickle.FRAME: (_integer(8), Machine.ignore),
     pickle.STOP: (None, Machine.stop),
     pickle.READONLY_BUFFER: (None, Machine.ignore),
@@ -220,22 +221,22 @@ _ACTIONS: dict[bytes, tuple[_Operand | None, Callable[[Machine, Any], None]]] = 
     pickle.NEWFALSE: (_constant(False), Machine.push),
     pickle.EMPTY_TUPLE: (_constant(()), Machine.push),
     pickle.EMPTY_LIST: (None, Machine.push_list),
-    pickle.BININT1: (_integer(1), Machine.push),
+    pickle.BININT1: (_byte, Machine.push),
     pickle.BININT2: (_integer(2), Machine.push),
     pickle.BININT: (_integer(4, signed=True), Machine.push),
     pickle.LONG1: (_long, Machine.push),
     pickle.BINFLOAT: (_float, Machine.push),
-    pickle.SHORT_BINBYTES: (_bytes(1), Machine.push),
-    pickle.BINBYTES: (_bytes(4), Machine.push),
-    pickle.BINBYTES8: (_bytes(8), Machine.push),
-    pickle.BYTEARRAY8: (_bytes(8), Machine.push),
-    pickle.SHORT_BINUNICODE: (_text(1), Machine.push),
-    pickle.BINUNICODE: (_text(4), Machine.push),
-    pickle.BINUNICODE8: (_text(8), Machine.push),
+    pickle.SHORT_BINBYTES: (_bytes(_byte), Machine.push),
+    pickle.BINBYTES: (_bytes(_integer(4)), Machine.push),
+    pickle.BINBYTES8: (_bytes(_integer(8)), Machine.push),
+    pickle.BYTEARRAY8: (_bytes(_integer(8)), Machine.push),
+    pickle.SHORT_BINUNICODE: (_text(_byte), Machine.push),
+    pickle.BINUNICODE: (_text(_integer(4)), Machine.push),
+    pickle.BINUNICODE8: (_text(_integer(8)), Machine.push),
     pickle.MEMOIZE: (None, Machine.memoize),
-    pickle.BINPUT: (_integer(1), Machine.put),
+    pickle.BINPUT: (_byte, Machine.put),
     pickle.LONG_BINPUT: (_integer(4), Machine.put),
-    pickle.BINGET: (_integer(1), Machine.get),
+    pickle.BINGET: (_byte, Machine.get),
     pickle.LONG_BINGET: (_integer(4), Machine.get),
     pickle.MARK: (None, Machine.mark),
     pickle.TUPLE: (None, Machine.build_tuple),
