@@ -185,7 +185,8 @@ def ship_behaviour(
     import torch
 
     from spin_rl.envs import get_task
-    from spin_rl.envs.behaviour.library import SHIPPED, ship
+    from spin_rl.envs.behaviour.library import SHIPPED
+    from spin_rl.envs.behaviour.shipping import ship
     from spin_rl.errors import UserError
 
     torch.set_num_threads(1)
