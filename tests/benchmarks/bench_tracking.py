@@ -13,8 +13,8 @@ from spin_rl.platform.reports.report import make_report
 from spin_rl.platform.results.callback import ResultsCallback
 from spin_rl.platform.results.files import start_sweep
 from spin_rl.platform.tracking.callback import MLflowCallback
-from spin_rl.platform.tracking.mirror import Mirror
 from spin_rl.platform.tracking.client import open_client
+from spin_rl.platform.tracking.mirror import Mirror
 
 TRIALS, EVALUATIONS, RESULTS = 500, 200, 2000
 ALGORITHMS = ("spin", "saint", "factored", "autoregressive")
