@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spin_rl.errors import UserError
-from spin_rl.platform.exchange.restricted_pickle import PickledArray, read_items
+from spin_rl.platform.exchange.pickled_values import PickledArray
+from spin_rl.platform.exchange.restricted_pickle import read_items
 from spin_rl.platform.exchange.transitions import Source, Transitions
 
 _BATCH = 4096

@@ -18,7 +18,7 @@ def attention_figure(maps: NDArray[np.floating], names: Sequence[str], title: st
     """
     layers, heads, count, seen = maps.shape
     states = ["state"] if seen == count + 1 else [f"state {number + 1}" for number in range(seen - count)]
-    size = max(1.9, 0.085 * count)  # inches of a map; 38 names of 5 points still stand apart
+    size = max(1.9, 0.085 * count)  # inches of a map; 38 names of 5 points do not overlap
     font = 7 if count <= 12 else 5
     figure = Figure(figsize=(size * heads + 1.6, size * layers + 1.4), layout="constrained", dpi=150)
     axes = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)

@@ -1,4 +1,4 @@
-"""What tells a sweep's trials apart: the parameters that identify the data, and the settings that make a method two."""
+"""How a sweep's trials are distinguished: parameters that identify the data, and settings in which a method varies."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -4,15 +4,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from spin_rl.platform.reports import style
 from spin_rl.platform.results.files import SweepResults
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +31,7 @@ class Section:
     text: str = ""
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     data: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    figures: Mapping[str, tuple[str, "Figure"]] = field(default_factory=dict)
+    figures: Mapping[str, tuple[str, Figure]] = field(default_factory=dict)
     pictures: Mapping[str, Path] = field(default_factory=dict)
 
 

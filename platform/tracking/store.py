@@ -18,7 +18,7 @@ _COLUMNS = (
     "params.`updates`",
     "params.`seed`",
 )
-"""What tells a sweep's trials apart at a glance, beside their names; MLflow's own default shows no metric."""
+"""The columns that distinguish a sweep's trials, beside their names; MLflow's default shows no metric."""
 _BY_RETURN = {"orderByKey": _COLUMNS[0], "orderByAsc": False}  # sorted by a metric, the page expands every sweep
 
 KIND_TAGS = {"mlflow.experimentKind": "custom_model_development"}

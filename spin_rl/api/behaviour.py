@@ -10,8 +10,9 @@ import torch
 from spin_rl.envs import get_task
 from spin_rl.envs.behaviour.checkpoint import sole_training
 from spin_rl.envs.behaviour.growth import start_from as initialize_from
-from spin_rl.envs.behaviour.library import PolicyCard, ship
+from spin_rl.envs.behaviour.library import PolicyCard
 from spin_rl.envs.behaviour.settings import ALGORITHMS, NEW_TRAINING, read_settings
+from spin_rl.envs.behaviour.shipping import ship
 from spin_rl.envs.behaviour.training import BehaviourTraining, Evaluation
 from spin_rl.errors import UserError
 from spin_rl.platform.behaviour.actors import open_collector

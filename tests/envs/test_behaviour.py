@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import smooth_l1_loss
 
 from spin_rl.envs.behaviour.collectors import InProcessCollector, weights_of
-from spin_rl.envs.behaviour.library import _as_medium, list_cards, load_policy, ship
+from spin_rl.envs.behaviour.library import list_cards, load_policy
 from spin_rl.envs.behaviour.network import DecoupledQ, EpsilonGreedy
 from spin_rl.envs.behaviour.replay import ReplayIndices, RoundReplay
 from spin_rl.envs.behaviour.settings import BehaviourSettings
+from spin_rl.envs.behaviour.shipping import _as_medium, ship
 from spin_rl.envs.behaviour.training import BehaviourTraining
 from spin_rl.errors import UserError
 from spin_rl.platform.behaviour.actors import open_collector

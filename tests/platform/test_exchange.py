@@ -22,9 +22,10 @@ from spin_rl.envs import catalogue
 from spin_rl.errors import UserError
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
 from spin_rl.platform.datasets.collect import make_dataset
-from spin_rl.platform.exchange import arrow, benchmark, restricted_pickle, rllib, table
+from spin_rl.platform.exchange import arrow, benchmark, pickle_machine, rllib, table
 from spin_rl.platform.exchange.importing import Spaces, import_dataset, spaces_of
-from spin_rl.platform.exchange.restricted_pickle import PickledArray, read_items
+from spin_rl.platform.exchange.pickled_values import PickledArray
+from spin_rl.platform.exchange.restricted_pickle import read_items
 from spin_rl.platform.exchange.rules import Duplicates, ImportRules
 from spin_rl.platform.exchange.transitions import Source, episodes_of
 from tests.toy import toy_task
@@ -186,7 +187,7 @@ def test_a_flipped_byte_in_a_pickle_runs_nothing_and_ends_in_one_sentence(datase
 
 
 def test_a_long_pickle_is_not_held_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(restricted_pickle, "_REMEMBERED", 500)
+    monkeypatch.setattr(pickle_machine, "_REMEMBERED", 500)
 
     def peak(count: int) -> int:
         rows = [(np.full(17, index), np.ones(6, int), 0.5, np.full(17, index + 1), False) for index in range(count)]

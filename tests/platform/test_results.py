@@ -1,4 +1,4 @@
-"""The files of a sweep: what is written is read, whatever was cut off in between."""
+"""The files of a sweep: what is written is read, whatever was interrupted in between."""
 
 import json
 import math

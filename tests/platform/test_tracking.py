@@ -1,4 +1,4 @@
-"""A real Tune run with our callbacks, told to a real MLflow store."""
+"""A real Tune run with our callbacks, mirrored to a real MLflow store."""
 
 import json
 from pathlib import Path

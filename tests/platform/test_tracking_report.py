@@ -1,4 +1,4 @@
-"""A sweep's story in MLflow: its report, its pretrainings, its data and its code."""
+"""What MLflow shows of a sweep: its report, its pretrainings, its data and its code."""
 
 import json
 import signal

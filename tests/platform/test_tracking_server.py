@@ -1,4 +1,4 @@
-"""The mirror against real servers that die, refuse and come back, and against its like on the same store."""
+"""The mirror against real servers that die, refuse and recover, and against other mirrors on the same store."""
 
 import os
 import signal
@@ -55,7 +55,7 @@ def test_a_server_that_is_killed_gets_every_value_later_in_order_and_once(tmp_pa
                 wait_until(lambda: "run_id" in note(folder))
                 os.killpg(server.pid, signal.SIGKILL)  # with values on the way
                 server.wait()
-        assert not thread.finish(1.0)  # nobody is there to take them, and nobody waits for ever
+        assert not thread.finish(1.0)  # the server is down, and the wait is limited
         write_json(folder / "trials" / "t0" / "trial.json", {**trial(folder), "state": "failed", "error": "größer"})
         server = start_server(store, port)
         assert thread.finish(60.0)
@@ -82,7 +82,7 @@ def wait_until(condition: Any, seconds: float = 60.0) -> None:
         if condition():
             return
         pause.wait(0.05)
-    raise AssertionError("It did not come about.")
+    raise AssertionError("The condition was not met in time.")
 
 
 @pytest.mark.integration

@@ -1,4 +1,4 @@
-"""The mirror against a real server whose answers come too late: what was taken is sent again and stands there once."""
+"""The mirror against a real server with lost answers: values are sent again and are in the run once."""
 
 import threading
 import urllib.error
