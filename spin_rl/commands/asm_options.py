@@ -14,7 +14,7 @@ Reference = Annotated[
 ]
 References = Annotated[
     list[str],
-    typer.Argument(metavar="CHECKPOINT...", help="Checkpoints: folders, KEY/STEP, or KEY for a model's last one."),
+    typer.Argument(metavar="CHECKPOINT", help="Checkpoints: folders, KEY/STEP, or KEY for a model's last one."),
 ]
 InFile = Annotated[Path, typer.Argument(metavar="FILE", help="State dict: .pt, .pth or .safetensors.")]
 OutFile = Annotated[Path, typer.Argument(metavar="FILE", help="New file: .pt, .pth or .safetensors.")]

@@ -15,7 +15,7 @@ from spin_rl.platform.asm_store import upkeep
 
 Chosen = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[CHECKPOINT]...", help="Checkpoints: folders, KEY/STEP, or KEY; all by default."),
+    typer.Argument(metavar="CHECKPOINT", help="Checkpoints: folders, KEY/STEP, or KEY; all by default."),
 ]
 
 
@@ -39,8 +39,10 @@ def verify(checkpoint: Chosen = None, storage: Storage = Path("results")) -> Non
 
 
 def gc(
-    days: Annotated[float, typer.Option(help="Keep what was made or used in the last days.", min=0)] = 30.0,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete it; without this nothing is changed.")] = False,
+    days: Annotated[float, typer.Option(help="Keep what was made or used within so many days.", min=0)] = 30.0,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete what is listed; without this nothing changes.")
+    ] = False,
     storage: Storage = Path("results"),
 ) -> None:
     """Show models that no sweep uses any more; with --delete, delete them."""

@@ -35,7 +35,7 @@ class ExportFormat(StrEnum):
 
 def import_(
     form: Annotated[ImportFormat, typer.Argument(metavar="FORMAT", help=f"{one_of(ImportFormat)}.")],
-    source: Annotated[str, typer.Argument(help="File, folder, or id of a Minari dataset.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="File, folder, or id of a Minari dataset.")],
     task: Annotated[str, typer.Argument(metavar="TASK", help="Its task; any name for a task of your own.")],
     level: Annotated[str, typer.Argument(metavar="LEVEL", help="Level to store it as, such as medium.")],
     bins: Bins = 3,
@@ -120,9 +120,11 @@ def import_(
 
 def export(
     form: Annotated[ExportFormat, typer.Argument(metavar="FORMAT", help=f"{one_of(ExportFormat)}.")],
-    task: Annotated[str, typer.Argument(metavar="TASK")],
-    level: Annotated[str, typer.Argument(metavar="LEVEL")],
-    target: Annotated[str, typer.Argument(help="New folder, or id of a new Minari dataset such as mine/medium-v0.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Its task.")],
+    level: Annotated[str, typer.Argument(metavar="LEVEL", help="Its level.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="New folder, or id of a new Minari dataset, such as mine/medium-v0.")
+    ],
     bins: Bins = 3,
     version: Version = None,
     root: DataRootOrDefault = None,

@@ -22,7 +22,7 @@ from spin_rl.platform.common.places import is_absolute, is_remote
 def submit(
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="COMMAND...", help="What follows spin-rl, such as: sweep baselines --tiny."),
+        typer.Argument(metavar="COMMAND", help="What follows spin-rl, such as: sweep baselines --tiny."),
     ] = None,
     address: Annotated[
         str,

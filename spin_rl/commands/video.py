@@ -27,7 +27,9 @@ def video(
     ],
     level: Annotated[
         str | None,
-        typer.Argument(help="With a task: random, medium or expert; with --episode: any level of a dataset."),
+        typer.Argument(
+            metavar="LEVEL", help="With a task: random, medium or expert; with --episode: any level of a dataset."
+        ),
     ] = None,
     episode: Annotated[int | None, typer.Option(help="Number of the dataset's episode, from 0 on.", min=0)] = None,
     seed: Annotated[int, typer.Option(help="Seed of the episode that a policy plays.", min=0)] = 0,

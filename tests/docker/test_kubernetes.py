@@ -5,12 +5,12 @@ import os
 import shlex
 from pathlib import Path
 
-import click
 import jsonschema
 import kubernetes_validate
 import pytest
 import typer
 from manifests import MANIFESTS, ROOT, documents, pod_specs, ray_clusters
+from typer.core import TyperGroup
 
 from spin_rl.cli import app
 
@@ -87,8 +87,8 @@ def test_jobs_are_commands_that_there_are() -> None:
     for entrypoint in entrypoints:
         program, *arguments = shlex.split(entrypoint)
         assert program == "spin-rl"
-        command: click.Command = typer.main.get_command(app)
-        context = click.Context(command)
-        while isinstance(command, click.Group):
+        command = typer.main.get_command(app)
+        context = typer.Context(command)
+        while isinstance(command, TyperGroup):
             _, command, arguments = command.resolve_command(context, arguments)
         command.make_context(command.name, arguments)

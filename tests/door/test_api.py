@@ -160,11 +160,10 @@ def test_train_and_its_command_give_the_same_numbers(small_data, tmp_path):
         typed(f"train spin cheetah-run medium-expert {OPTIONS}", small_data, tmp_path / "typed")
     assert run.complete
     assert not run.failures
-    (folder,) = (tmp_path / "typed").glob("spin-*")
-    assert folder.name == run.folder.name
-    numbers = [_numbers(place) for place in (run.folder, folder)]
-    assert numbers[0] == numbers[1]
-    assert [line["updates"] for lines in numbers[0].values() for line in lines] == [0, 2, 4]
+    (folder,) = (tmp_path / "typed").glob("spin-*")  # of another name: the model that it starts from lies elsewhere
+    numbers = _numbers(run.folder)
+    assert [line["updates"] for line in numbers] == [0, 2, 4]
+    assert numbers == _numbers(folder)
     (trial,) = run.trials
     assert (trial.task, trial.updates) == ("cheetah-run", 4)
     (one,) = api.evaluate(run, 2, seed=7)
@@ -176,16 +175,10 @@ def test_train_and_its_command_give_the_same_numbers(small_data, tmp_path):
     assert again.table.equals(run.report.table)
 
 
-def _numbers(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """The metrics of each trial that are no times."""
-    return {
-        file.parent.name: [
-            {
-                name: value
-                for name, value in json.loads(line).items()
-                if not name.startswith(("time", "perf", "system", "memory"))
-            }
-            for line in file.read_text().splitlines()
-        ]
-        for file in sorted(folder.glob("trials/*/metrics.jsonl"))
-    }
+def _numbers(folder: Path) -> list[dict[str, float]]:
+    """The metrics of the one trial, without times."""
+    (file,) = folder.glob("trials/*/metrics.jsonl")
+    return [
+        {name: value for name, value in json.loads(line).items() if not name.startswith(("time", "perf", "system"))}
+        for line in file.read_text().splitlines()
+    ]
