@@ -141,15 +141,15 @@ def test_a_sweep_outlives_a_worker_a_cut_cable_and_the_head(
     kept = {path: (path / "metrics.jsonl").read_text() for path in finished}
     cluster.start("w1", "w2")
     assert process.wait(PATIENCE) == 0, log.read_text()[-4000:]
-    told = log.read_text()
-    assert told.count("has forgotten the job; submitting it again") == 1, told
-    assert "can be written by all 3 nodes" in told
+    log_text = log.read_text()
+    assert log_text.count("has forgotten the job; submitting it again") == 1, log_text
+    assert "can be written by all 3 nodes" in log_text
     assert undisturbed.wait(PATIENCE) == 0, (folder / "undisturbed.log").read_text()[-4000:]
     assert numbers(storage) == numbers(folder / "undisturbed")
     (record,) = [json.loads(path.read_text()) for path in storage.glob("*/sweep.json")]
     assert record["provenance"]["code"] == code()  # sent along: the nodes have no repository
     assert record["command"].startswith("spin-rl sweep baselines")
-    # A trial whose end Tune had not noted yet says it again, and that is all it does.
+    # A trial whose end Tune had not recorded yet reports it again, and does nothing else.
     for path, text in kept.items():
         assert (path / "metrics.jsonl").read_text() in (text, text + text.splitlines(keepends=True)[-1])
 
