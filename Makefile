@@ -1,4 +1,4 @@
-# `make` alone lists the targets. Every target sets up what it needs, once: .venv from requirements.txt, then the package.
+# `make` alone lists the targets. Every target first sets up what it needs: .venv from requirements.txt, and the package.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,7 +15,7 @@ help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r target what; do \
 		printf '  make %-11s %s\n' "$$target" "$$what"; done
 
-setup: .venv/.package  ## make .venv with the pinned dependencies and the package itself
+setup: .venv/.package  ## create .venv with the pinned dependencies and the package itself
 
 quickstart: setup  ## the main job on this machine, in minutes: data, pretraining, four algorithms, a report
 	$(BIN)/spin-rl quickstart
@@ -23,7 +23,7 @@ quickstart: setup  ## the main job on this machine, in minutes: data, pretrainin
 test: setup  ## run every test but the benchmarks
 	$(BIN)/python -m pytest
 
-check: lint types imports images scripts audit  ## formatting, lint, types, import directions, image files, licences
+check: lint types imports images scripts audit  ## formatting, lint, types, imports, image files, licences
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -31,6 +31,7 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python --level error
 
 # import-linter follows no links and skips a folder without an __init__.py: it reads a copy that has both.
 imports: setup
@@ -48,13 +49,13 @@ audit: setup
 	$(BIN)/python .ci/audit.py
 	$(BIN)/python .ci/licences.py
 
-licences: setup  ## list the dependencies' licences anew in docs/licences.md
+licences: setup  ## update the dependencies' licences in docs/licences.md
 	$(BIN)/python .ci/licences.py --write
 
 bench: setup  ## run the benchmarks and print their numbers
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
-pins: setup  ## resolve pyproject.toml's ranges anew and write requirements.txt
+pins: setup  ## resolve pyproject.toml's ranges again and write requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --upgrade --quiet \
 		--annotation-style line --no-emit-package pip --custom-compile-command "make pins" --output-file requirements.txt
 

@@ -1,6 +1,6 @@
 """Asks pip-audit for known vulnerabilities of the pins.
 
-Where its service cannot be reached, as behind a mirror of the registry, nothing is audited: it says so, and passes.
+If its service cannot be reached, as behind a mirror of the registry, nothing is audited: the script says so and passes.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any
 
 PINS = Path(__file__).resolve().parent.parent / "requirements.txt"
 
-# Vulnerability -> why it does not concern us, or what is waited for. One that pip-audit no longer finds has to go.
+# Vulnerability -> why it does not affect us, or what we are waiting for. One that pip-audit no longer finds must go.
 EXCEPTIONS: dict[str, str] = {}
 
 
 def ask(pins: Path) -> tuple[list[dict[str, Any]], str]:
-    """What pip-audit says of each package, and what it complains of where it says nothing."""
+    """What pip-audit reports for each package, and its error message if it reports nothing."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(pins), "--no-deps", "--disable-pip"]
     command += ["--format", "json", "--progress-spinner", "off", "--timeout", "15"]
     answer = subprocess.run(command, capture_output=True, text=True)
@@ -28,7 +28,7 @@ def ask(pins: Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def judge(packages: list[dict[str, Any]], exceptions: dict[str, str]) -> list[str]:
-    """What is wrong: vulnerabilities without an exception, exceptions without a vulnerability."""
+    """Problems: vulnerabilities without an exception, exceptions without a vulnerability."""
     known = dict.fromkeys(exceptions, False)
     wrong = []
     for package in packages:
@@ -37,9 +37,9 @@ def judge(packages: list[dict[str, Any]], exceptions: dict[str, str]) -> list[st
             if matching := names & set(exceptions):
                 known |= dict.fromkeys(matching, True)
             else:
-                mend = ", ".join(found["fix_versions"]) or "none yet"
-                wrong.append(f"{package['name']} {package['version']}: {found['id']} (mended in {mend})")
-    return wrong + [f"{name} is an exception that nothing needs any more" for name, used in known.items() if not used]
+                fix = ", ".join(found["fix_versions"]) or "none yet"
+                wrong.append(f"{package['name']} {package['version']}: {found['id']} (fixed in {fix})")
+    return wrong + [f"{name} is an exception that is no longer needed" for name, used in known.items() if not used]
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
     pins = [line for line in lines if line]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "requirements.txt"
-        file.write_text(f"{pins[0]}\n")  # one question first: a mirror of the registry may not answer any
+        file.write_text(f"{pins[0]}\n")  # one package first: a mirror of the registry may not answer at all
         packages, complaint = ask(file)
         if packages and "skip_reason" not in packages[0]:
             file.write_text("\n".join(pins))

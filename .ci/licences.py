@@ -1,6 +1,6 @@
-"""Licences of the pinned packages, from their installed metadata, on a page that `--write` makes: docs/licences.md.
+"""Checks the licences of the pinned packages, from their installed metadata; `--write` lists them in docs/licences.md.
 
-Fails where a package's licence is not among the accepted ones, or the page is not what the metadata say.
+Fails if a licence is not among the accepted ones, or if the page is out of date.
 """
 
 import re
@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "licences.md"
 
-# Permissive, or binding only for changes to the package itself, which is installed unchanged.
+# Permissive, or binding only for changes to the package itself, which we install unchanged.
 ACCEPTED = {
     *(
         "0BSD",
@@ -34,10 +34,10 @@ ACCEPTED = {
     ),
     *("LGPL", "LGPL-3.0-only", "MPL-2.0", "PSF-2.0", "Zlib"),
 }
-# Programs that only look at our files may be under these, too: nothing of ours is linked with them or ships them.
+# Development tools that only read our files may also be under these: we neither link with nor ship them.
 ACCEPTED_FOR_TOOLS = {"GPL-3.0"}
 
-# What metadata say in other words than SPDX's.
+# Names in metadata that are not SPDX's.
 SPDX = {
     "3-Clause BSD License": "BSD-3-Clause",
     "Apache": "Apache-2.0",
@@ -50,7 +50,7 @@ SPDX = {
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0",
     "Python Software Foundation License": "PSF-2.0",
 }
-# Packages whose metadata say nothing: by the licence file that they install.
+# Packages without a licence in their metadata: from the licence file that they install.
 KNOWN = {"huey": "MIT", "skops": "MIT"}
 
 HEAD = """# Licences of the dependencies
@@ -63,20 +63,20 @@ Not pinned, so not listed: NVIDIA's CUDA libraries, which a build of torch for t
 
 
 def licence_of(name: str) -> str:
-    """An SPDX expression for what a package's metadata say; empty where they say nothing."""
+    """The licence in a package's metadata as an SPDX expression; empty if there is none."""
     found = metadata(name)
     if expression := found.get("License-Expression"):
         return expression
     classes = [line.rpartition(" :: ")[2] for line in found.get_all("Classifier", []) if line.startswith("License ::")]
     words = [name for name in classes if name not in ("OSI Approved", "DFSG approved")]
     field = (found.get("License") or "").strip()
-    if not words and field and "\n" not in field:  # some put the whole text there
+    if not words and field and "\n" not in field:  # some packages put the whole text there
         words = [field]
     return " AND ".join(SPDX.get(word, word) for word in words) or KNOWN.get(canonicalize_name(name), "")
 
 
 def is_accepted(expression: str, accepted: Iterable[str]) -> bool:
-    """Whether one alternative of an SPDX expression has accepted parts only."""
+    """Whether at least one alternative of an SPDX expression consists of accepted licences only."""
     alternatives = re.split(r"\s+OR\s+", re.sub(r"[()]|\s+WITH\s+\S+", "", expression))
     return any(set(re.split(r"\s+AND\s+", part)) <= set(accepted) for part in alternatives)
 
@@ -88,7 +88,7 @@ def pinned() -> list[str]:
 
 
 def needed_to_run() -> set[str]:
-    """Names of what the package needs with all of its extras but the development tools, at any depth."""
+    """Names of all direct and indirect dependencies, including those of every extra except the development tools."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "dev"}
     waiting = [Requirement(line) for line in chain(project["dependencies"], *extras.values())]
@@ -102,7 +102,7 @@ def needed_to_run() -> set[str]:
         seen.add((name, frozenset(wanted.extras)))
         try:
             lines = requires(name) or []
-        except PackageNotFoundError:  # of another system, or left out on purpose
+        except PackageNotFoundError:  # for another system, or left out on purpose
             continue
         found.add(name)
         for line in lines:

@@ -1,14 +1,14 @@
 #!/bin/sh
-# The image's install steps, as a script of their own so that they run without an image too. From the repository's root:
-#   docker/install.sh dependencies VENV    what the package needs at run time, at the versions of requirements.txt
-#   docker/install.sh wheel FOLDER         the package, built with the pinned setuptools
-#   docker/install.sh package VENV FOLDER  that wheel into VENV
-# DEVICE=cpu takes torch's build for the CPU, gigabytes smaller, from TORCH_INDEX; else pip's default build, with CUDA.
+# The image's install steps, in a script so that they also run without an image. From the repository's root:
+#   docker/install.sh dependencies VENV    the run-time dependencies, at the versions of requirements.txt
+#   docker/install.sh wheel FOLDER         build the package's wheel with the pinned setuptools
+#   docker/install.sh package VENV FOLDER  install that wheel into VENV
+# DEVICE=cpu installs torch's CPU build, gigabytes smaller, from TORCH_INDEX; otherwise pip's default build, with CUDA.
 set -eu
 
 dependencies() {
     python3 -m venv "$1"
-    # Without the development tools; with S3, PostgreSQL and what an MLflow server with users needs.
+    # Without the development tools; with S3, PostgreSQL and the dependencies of an MLflow server with users.
     python3 -c '
 import tomllib
 with open("pyproject.toml", "rb") as file:

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes docker/secrets/, random secrets for compose.yaml; one that is there stays. Only their owner can enter the folder;
-# the files are readable, because the containers read them under users of their own.
+# Creates random secrets for compose.yaml in docker/secrets/; existing ones are kept. Only the owner can enter the folder;
+# the files are world-readable, because the containers read them as other users.
 set -eu
 cd "$(dirname "$0")"
 mkdir -p secrets

@@ -1,8 +1,8 @@
 #!/bin/sh
 # MLflow's server with users and passwords. Its settings are MLflow's own variables:
-#   MLFLOW_BACKEND_STORE_URI         database of runs and users; for PostgreSQL without the password, which PGPASSWORD has
-#   MLFLOW_ARTIFACTS_DESTINATION     folder or s3://bucket; a bucket is made if it is not there
-#   MLFLOW_SERVER_ALLOWED_HOSTS      names by which clients may call it
+#   MLFLOW_BACKEND_STORE_URI         database of runs and users; for PostgreSQL without the password, which is PGPASSWORD
+#   MLFLOW_ARTIFACTS_DESTINATION     folder or s3://bucket; a missing bucket is created
+#   MLFLOW_SERVER_ALLOWED_HOSTS      host names that clients may use
 #   MLFLOW_AUTH_ADMIN_USERNAME, MLFLOW_AUTH_ADMIN_PASSWORD, MLFLOW_FLASK_SERVER_SECRET_KEY
 #   MLFLOW_HOST, MLFLOW_PORT, MLFLOW_WORKERS
 set -eu
@@ -11,7 +11,7 @@ set -eu
 : "${MLFLOW_AUTH_ADMIN_PASSWORD:?is missing; MLFLOW_AUTH_ADMIN_PASSWORD_FILE names its file}"
 : "${MLFLOW_FLASK_SERVER_SECRET_KEY:?is missing; MLFLOW_FLASK_SERVER_SECRET_KEY_FILE names its file}"
 
-# Without this file MLflow keeps its users in a SQLite file of the working directory.
+# Without this file MLflow keeps its users in a SQLite file in the working directory.
 MLFLOW_AUTH_CONFIG_PATH=$(mktemp -d)/auth.ini
 export MLFLOW_AUTH_CONFIG_PATH
 cat >"$MLFLOW_AUTH_CONFIG_PATH" <<END
@@ -40,6 +40,6 @@ for left in reversed(range(60)):
 ' ;;
 esac
 
-# Without the processes that MLflow keeps ready for work on traces, and without its reports to its makers.
+# Without MLflow's worker processes for traces, and without its telemetry.
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
 exec mlflow server --app-name basic-auth

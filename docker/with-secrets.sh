@@ -1,7 +1,7 @@
 #!/bin/sh
-# The image's entry point: becomes its command, after putting the content of each file that NAME_FILE names into NAME.
-# For programs that read a secret from nothing but their environment; so none stands in the image, in a compose file, in
-# a manifest or on a command line. (Ray, libpq's peers and AWS's libraries read files themselves.)
+# The image's entry point: reads each file that NAME_FILE names into the variable NAME, then runs its command.
+# For programs that take a secret only from their environment, so that no secret is in the image, a compose file, a
+# manifest or a command line. (Ray, libpq and AWS's libraries read files themselves.)
 set -eu
 
 for name in MLFLOW_AUTH_ADMIN_PASSWORD MLFLOW_FLASK_SERVER_SECRET_KEY MLFLOW_TRACKING_PASSWORD PGPASSWORD; do

@@ -81,8 +81,8 @@ def connect(address: str | None) -> Finding | None:
     """
     host, _, port = (address or "").rpartition(":")
     try:
-        if host and port.isdigit():  # Ray itself would try for a quarter of an hour
-            socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()
+        if host and port.isdigit() and "://" not in host:  # Ray itself would try for a quarter of an hour
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_TIMEOUT).close()
         _ray().init(address=address, **_QUIET)
     except Exception as error:  # Ray has no common class for them
         return _connection_problem(error)

@@ -112,8 +112,6 @@ def _driver() -> str | None:
 def check_mujoco() -> Finding:
     """Whether MuJoCo and DM Control can step a task."""
     try:
-        import mujoco
-
         from spin_rl.envs import get_task
 
         env = get_task("cheetah-run").make()
@@ -124,7 +122,7 @@ def check_mujoco() -> Finding:
         return Finding(
             "MuJoCo", State.PROBLEM, first_line(error), f"{sys.executable} -m pip install -r requirements.txt"
         )
-    return Finding("MuJoCo", State.OK, f"{mujoco.__version__} steps cheetah-run")
+    return Finding("MuJoCo", State.OK, f"{_installed('mujoco')} steps cheetah-run")
 
 
 _RENDER = """

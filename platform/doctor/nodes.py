@@ -34,6 +34,7 @@ _SCALING = 180.0  # seconds for a first node with CPUs
 _PATIENCE = 5.0  # seconds for a network file system to show what another node wrote
 _GIB = 2**30
 _OWN = "Ray's own files"
+
 Places = Mapping[str, str]
 """Location by the option that names it (``storage``, ``data``)."""
 
@@ -47,9 +48,7 @@ class NodeReport:
     gpus: int
     versions: Finding
     missing: tuple[str, ...] = ()  # places where the driver's file is not visible
-    failed: Mapping[str, tuple[str, str]] = field(
-        default_factory=dict
-    )  # (text, fix) by place that could not be written
+    failed: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # (text, fix) by place that is not writable
     free: Mapping[str, float] = field(default_factory=dict)  # GiB by place, and of Ray's own files
 
 
@@ -87,8 +86,7 @@ def check_nodes(places: Places) -> list[Finding]:
         findings.append(_judge_place(subject, place, reports, seen[subject]))
     for _, report in reports:
         findings += _judge_node(report)
-    ids = {name: node["NodeID"] for (node, _), name in zip(reports, _names([node for node, _ in reports]), strict=True)}
-    findings.append(judge_clocks(clock_offsets(ids)))
+    findings.append(judge_clocks(clock_offsets({report.name: node["NodeID"] for node, report in reports})))
     return findings
 
 

@@ -29,7 +29,7 @@ def test_a_vulnerability_fails_unless_it_is_an_exception_and_an_old_exception_fa
     judge = load("audit").judge
     found = {"id": "PYSEC-1", "aliases": ["CVE-1"], "fix_versions": ["2"], "description": ""}
     packages = [{"name": "a", "version": "1", "vulns": [found]}, {"name": "b", "version": "1", "vulns": []}]
-    assert judge(packages, {}) == ["a 1: PYSEC-1 (mended in 2)"]
+    assert judge(packages, {}) == ["a 1: PYSEC-1 (fixed in 2)"]
     assert judge(packages, {"CVE-1": "only on Windows"}) == []
     (old,) = judge(packages[1:], {"CVE-1": "only on Windows"})
     assert "CVE-1" in old

@@ -42,7 +42,7 @@ class Network:
         return f"{self._prefix}.{number}", ["ip", "netns", "exec", f"{self._bridge}-{number}"]
 
     def cut(self, name: str) -> None:
-        """Pull the plug of a host: what runs on it goes on, and reaches nobody."""
+        """Unplug a host: what runs on it continues, but reaches no other host."""
         _ip("link", "set", self._plug(self._hosts[name]), "down")
 
     def _plug(self, number: int) -> str:

@@ -1,4 +1,4 @@
-"""A Ray cluster of real nodes on this machine, each a `ray start` of its own, whose Python lacks this package."""
+"""A Ray cluster of real nodes on this machine, each started by `ray start` with a Python that lacks this package."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ STORE = 100_000_000  # bytes of each node's object store
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
+    """Ports that are free now."""
     with contextlib.ExitStack() as stack:
         listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in listeners:
@@ -28,10 +28,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def bare_python(folder: Path) -> Path:
-    """The folder of a Python that has every dependency of this package, but not the package itself.
+    """The bin folder of a Python that has every dependency of this package, but not the package itself.
 
-    Only the dependencies' folder is put on its path; the file there that makes an editable install importable is one
-    that Python reads in its own site-packages only.
+    Only the dependencies' folder is put on its path: the .pth file there, which makes an editable install importable,
+    only counts in a site-packages folder of the Python itself.
     """
     venv.create(folder, with_pip=False, symlinks=True)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -61,7 +61,7 @@ class Node:
             )
 
     def wait(self, tries: int = 3) -> None:
-        """Until it runs; Ray itself gives up after 30 seconds, which a busy machine may need."""
+        """Until it runs; Ray itself gives up after 30 seconds, which a busy machine exceeds."""
         while "block forever" not in self._log.read_text():
             if self._process.poll() is not None:
                 tries -= 1
@@ -88,13 +88,19 @@ class RayCluster:
         bin_folder: of the Python that its nodes run.
         settings: more environment variables of the nodes, and of a user's commands beside them.
         network: gives every node a host of its own, on Ray's usual ports; without one all are on loopback.
+        of_nodes: environment variables of the nodes alone.
     """
 
     def __init__(
-        self, folder: Path, bin_folder: Path, settings: Mapping[str, str], network: Network | None = None
+        self,
+        folder: Path,
+        bin_folder: Path,
+        settings: Mapping[str, str],
+        network: Network | None = None,
+        of_nodes: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
-        self._settings = settings
+        self._settings, self._of_nodes = settings, of_nodes or {}
         self.token = secrets.token_hex(16)
         self._bin = bin_folder
         self._network = network
@@ -165,11 +171,12 @@ class RayCluster:
         common = f"--block --disable-usage-stats --object-store-memory {STORE} --temp-dir {self.folder}/{name} {ports}"
         environment = {
             **{key: value for key, value in self.environment.items() if key != "RAY_API_SERVER_ADDRESS"},
+            **self._of_nodes,
             "RAY_AUTH_MODE": "token",
             "PATH": f"{self._bin}:{os.environ['PATH']}",
             "MUJOCO_GL": "disable",
             "SPIN_RL_CACHE": f"{self.folder}/{name}/cache",
-            "PIP_INDEX_URL": "http://127.0.0.1:9/simple",  # nobody listens there
+            "PIP_INDEX_URL": "http://127.0.0.1:9/simple",  # nothing listens there
             "PIP_RETRIES": "1",
             # A killed node is missed within seconds.
             "RAY_health_check_period_ms": "1000",

@@ -1,4 +1,4 @@
-"""Runs on this machine what the compose file and the manifests run in containers, with what they are told."""
+"""Runs on this machine what the compose file and the manifests run in containers, with the same settings."""
 
 import re
 import shutil
@@ -142,7 +142,7 @@ def ray_flags(params: Mapping[str, str]) -> list[str]:
     return [f"--{name}={value}" for name, value in params.items()]
 
 
-def test_the_ray_cluster_takes_nobody_without_its_token(home: Path) -> None:
+def test_the_ray_cluster_admits_no_client_without_its_token(home: Path) -> None:
     """Head and worker of the compose file as the manifests set them; clients with, without and with a wrong token."""
     secrets = make_secrets(home)
     token = (secrets / "ray_token").read_text()
@@ -215,7 +215,7 @@ def s3() -> Iterator[str]:
 
 
 def test_the_mlflow_server_asks_for_a_password_and_its_own_name(home: Path, s3: str) -> None:
-    """MLflow of the compose file, on SQLite in the place of PostgreSQL and on S3: who is let in, and an artifact."""
+    """MLflow of the compose file, on SQLite in the place of PostgreSQL and on S3: who is admitted, and an artifact."""
     secrets = make_secrets(home)
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -24,7 +24,7 @@ from spin_rl.platform.doctor.storage import check_writable, why_not_written
 
 @pytest.fixture
 def closed_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A port of this machine that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -32,7 +32,7 @@ def closed_port() -> int:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """A server that answers every path with 200, as MLflow's /health does, and so is no Ray."""
+    """A server that answers every path with 200, as MLflow's /health does, and so is not Ray."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -97,7 +97,7 @@ def test_storage_that_cannot_be_written_is_a_problem() -> None:
     ("number", "said"),
     [(errno.ENOSPC, "is full"), (errno.EROFS, "is read-only"), (errno.EACCES, "cannot be written: [Errno 13]")],
 )
-def test_a_place_that_refuses_a_file_is_told_with_its_reason(number: int, said: str) -> None:
+def test_a_place_that_refuses_a_file_is_reported_with_the_reason(number: int, said: str) -> None:
     text, fix = why_not_written("/mnt/results", OSError(number, "as the system says"), "--storage")
     assert said in text
     assert "--storage" in fix
@@ -142,7 +142,7 @@ def test_a_node_without_the_gpu_that_it_promised_and_one_whose_disk_is_full() ->
     assert _judge_node(report(promised_gpus=1.0, gpus=1, free={"storage": 50.0})) == []
 
 
-def test_storage_is_shared_only_where_everybody_sees_the_files_of_everybody() -> None:
+def test_storage_is_shared_only_if_every_node_sees_all_files() -> None:
     nodes = [{"NodeID": "a"}, {"NodeID": "b"}]
     good = [(node, report()) for node in nodes]
     assert _judge_place("storage", "/mnt", good, {"a", "b"}).state is State.OK

@@ -28,7 +28,7 @@ def job(name: str, status: str = "RUNNING", **more: object) -> SimpleNamespace:
 
 
 class Cluster:
-    """A cluster whose log stream is cut as told: each connection sends the log from its beginning, then breaks off."""
+    """A cluster whose log stream breaks: each connection sends the log from its beginning, then breaks off."""
 
     def __init__(self, known: list[SimpleNamespace], connections: list[str], end: str = "SUCCEEDED") -> None:
         self.known, self.connections, self._end = known, connections, end
@@ -52,7 +52,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "_POLL", 0.01)
 
 
-def test_an_id_says_what_the_job_is_and_differs_with_all_that_makes_it() -> None:
+def test_an_id_says_what_the_job_is_and_differs_with_its_command_and_places() -> None:
     command = ["sweep", "baselines", "--seed", "0"]
     name = jobs.submission_id(command, PLACES)
     assert name.startswith("spin-rl-sweep-baselines-")
@@ -66,7 +66,7 @@ def test_an_id_says_what_the_job_is_and_differs_with_all_that_makes_it() -> None
     assert all(set(other) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for other in others)
 
 
-def test_attempts_are_numbered_and_those_of_others_do_not_count() -> None:
+def test_attempts_are_numbered_and_other_jobs_do_not_count() -> None:
     names = ["spin-rl-a-10", "spin-rl-a", "spin-rl-a-2", "spin-rl-ab", "raysubmit_x"]
     found = jobs.attempts(Cluster([job(name) for name in names], []), "spin-rl-a")
     assert [each.submission_id for each in found] == ["spin-rl-a", "spin-rl-a-2", "spin-rl-a-10"]
@@ -76,7 +76,7 @@ def test_attempts_are_numbered_and_those_of_others_do_not_count() -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_log_over_cut_connections_is_printed_once() -> None:
+def test_a_log_over_broken_connections_is_printed_once() -> None:
     printed: list[str] = []
     ended = follow.follow(Cluster([], ["one\ntw", "one\ntwo\nthr", "one\ntwo\nthree\n"]), "name", printed.append)
     assert "".join(printed) == "one\ntwo\nthree\n"
@@ -191,5 +191,5 @@ def test_what_a_checkout_uploads_runs_by_itself(tmp_path: Path) -> None:
     assert Path(theirs).parent == Path(sysconfig.get_path("stdlib"))
 
 
-def test_from_a_folder_without_the_package_the_installed_one_is_sent(tmp_path: Path) -> None:
+def test_from_a_folder_without_the_package_the_installed_one_is_uploaded(tmp_path: Path) -> None:
     assert runtime_env(tmp_path, env={})["py_modules"] == [str(Path(spin_rl.__file__).parent)]

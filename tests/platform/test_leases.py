@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, dead ones replaced, replaced ones told so; with processes that are really killed."""
+"""Leases: one holder at a time, the dead are replaced, the replaced notice it; with processes that are killed."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def place(tmp_path):
 
 @pytest.fixture
 def hold(place):
-    """Starts processes that take the lease and keep it until they are told to look whether they still have it."""
+    """Starts processes that take the lease and keep it until they are asked whether they still have it."""
     started = []
 
     def start(lasts: float) -> subprocess.Popen:
@@ -125,7 +125,7 @@ def deadline(seconds):
     return lambda: time.monotonic() > end
 
 
-def test_a_number_of_a_process_that_was_given_to_another_is_told_from_it(place):
+def test_a_process_id_that_was_reused_is_not_taken_for_the_holder(place):
     with Lease(place) as held:
         assert held.try_acquire()
         change_record(place, 1, birth="1")

@@ -45,7 +45,7 @@ class OneGPU:
             return 2**29
 
 
-def test_a_process_tells_what_it_takes() -> None:
+def test_a_process_measures_its_own_usage() -> None:
     metrics = system_metrics(NoGPU)
     assert metrics["memory_gib"] > 0.01
     assert metrics["threads"] >= 1
