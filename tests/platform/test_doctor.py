@@ -14,7 +14,6 @@ import pytest
 
 from spin_rl.platform.cluster.client import check_cluster_versions, look
 from spin_rl.platform.common.findings import Finding, State
-from spin_rl.platform.doctor import examine as doctor
 from spin_rl.platform.doctor import machine as doctor_machine
 from spin_rl.platform.doctor.clocks import judge_clocks
 from spin_rl.platform.doctor.nodes import NodeReport, _judge_node, _judge_place
@@ -186,7 +185,7 @@ def test_the_command_fails_only_for_a_problem(monkeypatch: pytest.MonkeyPatch) -
     app.command()(command)
     for state, code in ((State.OK, 0), (State.WARNING, 0), (State.PROBLEM, 2)):
         finding = Finding("thing", state, "as it is [odd]", "fix it")
-        monkeypatch.setattr(doctor, "examine_machine", lambda finding=finding, **_: [finding])
+        monkeypatch.setattr("spin_rl.commands.doctor.examine_machine", lambda finding=finding, **_: [finding])
         result = CliRunner().invoke(app, [])
         assert result.exit_code == code
         assert "thing: as it is [odd]" in result.output

@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from rich.console import Console
-from sweep_fixture import METHODS, PRETRAIN, SPEED, curve, params, write_trial
 
 from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import read_json, write_json
@@ -18,6 +17,7 @@ from spin_rl.platform.reports.report import make_report, print_report
 from spin_rl.platform.reports.tables import aggregate, baseline_labels, final_scores, summary
 from spin_rl.platform.reports.texts import latex
 from spin_rl.platform.results.files import MetricsFile, read_sweep, start_sweep
+from tests.platform.sweep_fixture import METHODS, PRETRAIN, SPEED, curve, params, write_trial
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import math
 from pathlib import Path
 
 import pytest
-from sweep_fixture import params, write_trial
 
 from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import write_json
 from spin_rl.platform.results.files import MetricsFile, find_sweep, flat_metrics, folder_name, read_sweep, start_sweep
+from tests.platform.sweep_fixture import params, write_trial
 
 
 def test_a_line_takes_the_place_of_all_from_its_update_on(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import sweep_fixture
 from mlflow import MlflowClient
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
-from sweep_fixture import PRETRAIN, Trivial, curve, describe, params, write_trial
 
 from spin_rl.errors import UserError
 from spin_rl.platform.results.files import MetricsFile, read_sweep, start_sweep
 from spin_rl.platform.tracking.callback import MLflowCallback, sweep_callbacks
 from spin_rl.platform.tracking.mirror import Mirror
 from spin_rl.platform.tracking.run import safe_key
+from tests.platform.sweep_fixture import PRETRAIN, Trivial, curve, describe, params, write_trial
 
 EXPERIMENT = "tests"
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from safetensors.torch import save_file
-from sweep_fixture import params, write_trial
 
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.objectives.iql import IQLSettings
@@ -23,6 +22,7 @@ from spin_rl.algorithms.training.checkpoints import save_agent_spec
 from spin_rl.platform.publishing.models import REQUIREMENTS, champion_run, champions, promote
 from spin_rl.platform.reports.report import make_report
 from spin_rl.platform.results.files import start_sweep
+from tests.platform.sweep_fixture import params, write_trial
 
 NVEC = (3, 2, 4)
 NAME = "cheetah-run-3-medium-expert"

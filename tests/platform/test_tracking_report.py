@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from sweep_fixture import METHODS, params, write_trial
 
 from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import read_json, write_json
@@ -22,6 +21,7 @@ from spin_rl.platform.reports.report import make_report
 from spin_rl.platform.reports.sections import Section
 from spin_rl.platform.results.files import start_sweep
 from spin_rl.platform.tracking.mirror import Mirror, remember_tracking
+from tests.platform.sweep_fixture import METHODS, params, write_trial
 
 EXPERIMENT = "tests"
 

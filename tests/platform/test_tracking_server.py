@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from sweep_fixture import params, write_trial
 
 from spin_rl.platform.common.json_files import read_json, write_json
 from spin_rl.platform.results.files import MetricsFile, start_sweep
 from spin_rl.platform.tracking.callback import MirrorThread
 from spin_rl.platform.tracking.mirror import Mirror
 from spin_rl.platform.tracking.server import free_port, start_server, stop_server
+from tests.platform.sweep_fixture import params, write_trial
 
 EXPERIMENT = "tests"
 

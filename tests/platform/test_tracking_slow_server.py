@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from sweep_fixture import params, write_trial
 
 from spin_rl.platform.common.json_files import read_json
 from spin_rl.platform.results.files import MetricsFile, start_sweep
 from spin_rl.platform.tracking.callback import MirrorThread
 from spin_rl.platform.tracking.mirror import Mirror
 from spin_rl.platform.tracking.server import free_port, start_server, stop_server
+from tests.platform.sweep_fixture import params, write_trial
 
 
 class Late(BaseHTTPRequestHandler):
