@@ -9,7 +9,7 @@
     2000                 takes what was made for 2000
     2500                 trains
 
-Nobody outside the learners sees that updates have been made: until an iteration takes them, states, checkpoints and
+Updates made ahead do not show outside the learners: until an iteration takes them, states, checkpoints and
 evaluations are those of the update before. So an evaluation that overlaps with training gives the same bits as one
 that training waits for.
 """

@@ -31,7 +31,7 @@ DESCRIPTIONS = (
     *TRUNK_SIZES,  # sizes of the networks on action structure; what sets them is ``network``
     "head_width",
 )
-"""Keys of a trial that only describe it, for whoever groups or reports results."""
+"""Keys of a trial that only describe it, for reports and groupings of results."""
 
 
 def settings_of_trial(trial: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

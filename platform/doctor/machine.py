@@ -73,7 +73,7 @@ def _same(found: str | None, pinned: str) -> bool:
 def check_gpu() -> Finding:
     """The GPU as torch sees it, with its driver; a machine without one is fine."""
     try:
-        import torch
+        import torch  # seconds, and one check of many
     except Exception as error:  # such as an OSError of a library that does not load
         fix = f"{sys.executable} -m pip install -r requirements.txt"
         return Finding("GPU", State.PROBLEM, f"torch cannot be imported: {first_line(error)}", fix)
@@ -112,7 +112,7 @@ def _driver() -> str | None:
 def check_mujoco() -> Finding:
     """Whether MuJoCo and DM Control can step a task."""
     try:
-        from spin_rl.envs import get_task
+        from spin_rl.envs import get_task  # imports MuJoCo, which is what is checked
 
         env = get_task("cheetah-run").make()
         env.reset(seed=0)
