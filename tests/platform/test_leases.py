@@ -89,7 +89,7 @@ def test_a_killed_holder_on_this_machine_is_replaced_at_once(place, hold):
     holder = hold(600)
     lease = Lease(place)
     assert not lease.try_acquire()
-    assert f"process {holder.pid} on " in lease.holder()
+    assert f"process {holder.pid} on " in str(lease.holder())
     os.kill(holder.pid, signal.SIGKILL)
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, but not yet taken notice of by its parent
     assert lease.try_acquire()
