@@ -9,7 +9,7 @@ DOCKERFILES := docker/Dockerfile
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check lint types imports images scripts audit licences bench pins clean
+.PHONY: help setup quickstart test check lint types imports images scripts audit licences bench same pins clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r target what; do \
@@ -54,6 +54,9 @@ licences: setup  ## update the dependencies' licences in docs/licences.md
 
 bench: setup  ## run the benchmarks and print their numbers
 	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+same: setup  ## compare the numbers of the working tree with those of a commit, BASE=COMMIT, bit by bit; 10 to 20 minutes
+	$(BIN)/python -m tests.same --base $(or $(BASE),HEAD)
 
 pins: setup  ## resolve pyproject.toml's ranges again and write requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --all-extras --python-version 3.11 --upgrade --quiet \
