@@ -9,7 +9,6 @@ from rich.console import Console
 
 from spin_rl.platform.common.findings import State, raise_problem
 from spin_rl.platform.common.places import is_absolute, is_job_server
-from spin_rl.platform.doctor.cluster import examine_cluster, examine_nodes
 from spin_rl.platform.doctor.examine import examine_machine
 from spin_rl.platform.tracking.store import default_tracking_uri
 
@@ -39,6 +38,9 @@ def doctor(
     """
     styles = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
     console = Console(highlight=False)
+    if nodes or address:
+        # imports Ray, which a machine to be examined may not have in working order
+        from spin_rl.platform.doctor.cluster import examine_cluster, examine_nodes
     if nodes:
         checks = [examine_nodes(address, {"storage": storage, "data": data})]
     else:

@@ -222,11 +222,11 @@ def test_a_package_index_that_no_node_reaches_is_named(cluster: RayCluster, fold
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_the_plain_command_of_the_page_runs_as_it_stands(cluster: RayCluster, folder: Path) -> None:
+def test_the_plain_command_of_readme_runs_as_it_stands(cluster: RayCluster, folder: Path) -> None:
     """The package travels in the job's working directory; the places are the nodes' own settings."""
-    page = ROOT / "docs" / "cluster.md"
-    (block,) = [part for part in page.read_text().split("```") if "ray job submit" in part]
-    command = block.removeprefix("sh\n")
+    pages = (ROOT / "README.md", ROOT / "docs" / "cluster.md")
+    blocks = {part for page in pages for part in page.read_text().split("```") if "ray job submit" in part}
+    (command,) = (block.removeprefix("sh\n") for block in blocks)  # both pages have the same one
     assert "-- python -m spin_rl sweep baselines" in command
     answer = subprocess.run(
         ["bash", "-euc", command],
