@@ -128,7 +128,7 @@ def _pretraining(line: "CommandLine", wanted: Names | None) -> Record:
             line.run(title, "pretrain", TASK, LEVEL, "--preset", "tiny", *settings, *steps, *places)
             found = list(read_models(storage, "pretrain"))
             if len(found) != len(PRETRAINING_STEPS):
-                raise CollectionError(f"{title}: left {len(found)} models instead of {len(PRETRAINING_STEPS)}.")
+                raise CollectionError(f"{title}: left {len(found)} models in the place of {len(PRETRAINING_STEPS)}.")
             for model in found:  # told apart by what was asked for, whatever a model's record calls it
                 step = model["params"]["step"]
                 entries.append({**model, "params": {"objective": objective, "masking": masking, "step": step}})
@@ -162,7 +162,7 @@ class CommandLine:
         answer = self._call([sys.executable, "-c", code]).stdout.strip().splitlines()
         if not answer or not Path(answer[-1]).resolve().is_relative_to(self.checkout.resolve()):
             found = answer[-1] if answer else "nowhere"
-            raise CollectionError(f"spin_rl is imported from {found} instead of {self.checkout}.")
+            raise CollectionError(f"spin_rl is imported from {found} in the place of {self.checkout}.")
 
     def run(self, title: str, *words: str) -> None:
         """Run a command to its end.

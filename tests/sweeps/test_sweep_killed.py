@@ -89,7 +89,7 @@ def test_a_sweep_survives_the_end_of_workers_and_drivers(start, tmp_path):
     wait_for(lambda: lines(storage) > before + 3, process, storage)
     process.send_signal(signal.SIGINT)  # Ctrl-C
     assert process.wait(400) == 1
-    assert "the same command goes on" in (storage / "log").read_text()
+    assert "the same command resumes" in (storage / "log").read_text()
     results = read_sweep(storage / NAME)
     assert results.record["state"] == "killed"
     assert not (results.trials["state"] == "running").any()
