@@ -361,10 +361,20 @@ def test_the_command_line_is_found_in_either_layout(tmp_path: Path) -> None:
 
 
 def test_a_package_from_elsewhere_is_not_taken_for_the_checkouts(tmp_path: Path) -> None:
-    (tmp_path / "platform").mkdir()
-    (tmp_path / "platform" / "cli.py").touch()
-    with pytest.raises(CollectionError, match="in the place of"):
-        CommandLine(tmp_path, tmp_path / "out", print).check()
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    for folder in (checkout / "spin_rl", elsewhere):
+        folder.mkdir(parents=True)
+    (checkout / "spin_rl" / "__init__.py").touch()
+    (checkout / "spin_rl" / "__main__.py").write_text("import spin_rl.toys")
+    (checkout / "spin_rl" / "toys.py").touch()
+    CommandLine(checkout, tmp_path / "out", print).check()
+    (checkout / "spin_rl" / "toys.py").rename(elsewhere / "toys.py")
+    (checkout / "spin_rl" / "__init__.py").write_text(f"__path__.append({str(elsewhere)!r})")
+    with pytest.raises(CollectionError, match=r"elsewhere.toys\.py is imported in the place of"):
+        CommandLine(checkout, tmp_path / "out", print).check()
+    (elsewhere / "toys.py").unlink()
+    with pytest.raises(CollectionError, match="cannot be imported"):
+        CommandLine(checkout, tmp_path / "out", print).check()
 
 
 def test_parts_are_run_in_their_own_order() -> None:

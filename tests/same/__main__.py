@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from importlib.metadata import distributions
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ from .compare import Comparison, Finding, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "spin-rl" / "same"
+COMPUTING = ("torch", "numpy", "scipy", "mujoco", "dm_control", "gymnasium", "pyarrow", "ray", "optuna")
+"""Packages by whose versions kept numbers are told apart; others, such as tools, come and go without touching any."""
 SHOWN = 10
 """Entries (trials, models, datasets) shown of each group, with the first difference of each."""
 
@@ -183,7 +185,7 @@ def base_numbers(
 
 def cache_key() -> str:
     """A digest of what a commit's numbers depend on besides the commit: packages, processor, and what is collected."""
-    packages = sorted(f"{found.name}=={found.version}" for found in distributions() if found.name != "spin-rl")
+    packages = [f"{name}=={version(name)}" for name in COMPUTING]
     content = Path(numbers.__file__).read_text()
     parts = [sys.version, *packages, _processor(), content]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()

@@ -47,7 +47,7 @@ UPDATES = 10
 MASKINGS = {"fixed": "float32", "variable": "bfloat16"}
 
 ENTRIES = {
-    "spin_rl/__main__.py": "spin_rl",
+    "spin_rl/__main__.py": "spin_rl.__main__",
     "platform/cli.py": "spin_rl.platform.cli",
     "spin_rl/platform/cli.py": "spin_rl.platform.cli",
 }
@@ -157,12 +157,21 @@ class CommandLine:
         out.mkdir(parents=True, exist_ok=True)
 
     def check(self) -> None:
-        """CollectionError where the package is imported from anywhere but the checkout, such as an installed one."""
-        code = "import spin_rl; print(spin_rl.__file__)"
-        answer = self._call([sys.executable, "-c", code]).stdout.strip().splitlines()
-        if not answer or not Path(answer[-1]).resolve().is_relative_to(self.checkout.resolve()):
-            found = answer[-1] if answer else "nowhere"
-            raise CollectionError(f"spin_rl is imported from {found} in the place of {self.checkout}.")
+        """CollectionError where the command line, or what it imports, does not come from the checkout.
+
+        An editable install of another checkout fills in for modules that this one lacks.
+        """
+        code = (
+            f"import importlib, sys; importlib.import_module({self._start[-1]!r})\n"
+            "for name, module in sys.modules.items():\n"
+            "    if name.split('.')[0] == 'spin_rl' and module.__file__: print(module.__file__)"
+        )
+        answer = self._call([sys.executable, "-c", code])
+        if answer.returncode:
+            raise CollectionError(f"the command line cannot be imported.\n{answer.stderr.strip()}")
+        for file in answer.stdout.splitlines():
+            if not Path(file).resolve().is_relative_to(self.checkout.resolve()):
+                raise CollectionError(f"{file} is imported in the place of the file in {self.checkout}.")
 
     def run(self, title: str, *words: str) -> None:
         """Run a command to its end.
