@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.networks.layers import SubActionHeads
@@ -21,7 +23,8 @@ class ConstantFeaturesPolicy(FactorisedPolicy):
         self.register_buffer("queries", torch.randn(len(self.nvec), sizes.width))  # (N, D)
         self.heads = SubActionHeads(sizes.width, self.nvec, sizes.head_width, sizes.dropout)
 
-    def start_from(self, asm: ActionStructureModel) -> None:
+    def start_from(self, model: nn.Module) -> None:
+        asm = cast(ActionStructureModel, model)
         self.queries.copy_(asm.mask_embeddings().detach())
 
     def logits(self, features: Tensor) -> Tensor:

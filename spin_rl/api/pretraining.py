@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.masking import Masking
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.platform.asm_store.store import ASMCheckpoint, ASMStore, asm_root
 from spin_rl.platform.datasets import open_dataset
 from spin_rl.platform.datasets.store import absolute_root, default_root
@@ -88,7 +88,7 @@ def pretrain(
     store = ASMStore(asm_root(storage_root(storage)))
     each = None if on_step is None else lambda step, loss: on_step(step, max(wanted), loss)
     with _threads(threads):
-        return ensure_asm(store, dataset, config, wanted, device=device, on_step=each)
+        return ensure_pretrained(store, dataset, config, wanted, device=device, on_step=each)
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spin_rl.algorithms.asm.checkpoints import asm_identity
 from spin_rl.algorithms.asm.files import read_shape
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.pretraining.checkpoints import model_identity
 from spin_rl.algorithms.settings import check_trial
 from spin_rl.algorithms.training.agent import check_asm_data
 from spin_rl.envs import get_task
@@ -113,7 +113,7 @@ class PlanBuilder:
     def _planned_model(self, dataset: OfflineDataset, config: ASMConfig, steps: int) -> dict[str, Any]:
         """The model that a trial starts from; ``asm`` is where it will be once it is pretrained."""
         described: dict[str, Any] = {
-            "asm": str(self._store.place(dataset.meta.key, asm_identity(dataset, config), steps)),
+            "asm": str(self._store.place(dataset.meta.key, model_identity(dataset, config), steps)),
             "asm_steps": steps,
             "asm_epochs": round(steps * config.batch_size / len(dataset), 2),
             "asm_masking": "variable" if config.masking.variable else "fixed",

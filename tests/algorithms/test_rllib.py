@@ -17,9 +17,9 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from safetensors.torch import load_file
 
 from spin_rl.algorithms import rllib
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, SPINConfig, register_algorithms
 from spin_rl.algorithms.training.checkpoints import load_policy
 from spin_rl.platform.asm_store.store import ASMStore
@@ -40,7 +40,7 @@ def cluster() -> Iterator[None]:
 def asm(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     dataset = open_dataset(TASK.name, "medium-expert", root=small_data)
     config = ASMConfig(sizes=get_preset("tiny").asm, batch_size=64)
-    return ensure_asm(ASMStore(tmp_path_factory.mktemp("asm")), dataset, config, [20])[0].path
+    return ensure_pretrained(ASMStore(tmp_path_factory.mktemp("asm")), dataset, config, [20])[0].path
 
 
 @pytest.mark.parametrize("method", ALGORITHMS)
