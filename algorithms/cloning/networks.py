@@ -5,9 +5,10 @@ nothing of the method, the objective or other fields of the preset.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from spin_rl.algorithms.asm.model import ASMSizes
 from spin_rl.algorithms.policies import Policy
 from spin_rl.algorithms.policies.autoregressive import AutoregressivePolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy
@@ -44,7 +45,7 @@ def get_network(name: str) -> ClonedNetwork:
 def sizes_of(network: str, preset: Preset) -> dict[str, Any]:
     """The fields of ``preset`` that a network depends on, as plain values."""
     values = {name: getattr(preset, name) for name in get_network(network).sizes}
-    return {name: asdict(value) if is_dataclass(value) else value for name, value in values.items()}
+    return {name: asdict(value) if isinstance(value, ASMSizes) else value for name, value in values.items()}
 
 
 def only_sizes(network: str, preset: Preset) -> Preset:

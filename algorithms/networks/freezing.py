@@ -26,7 +26,9 @@ def copy_parameters(source: nn.Module, target: nn.Module) -> None:
     """
     for theirs, ours in zip(source.parameters(), target.parameters(), strict=True):
         if theirs.shape != ours.shape:
-            raise ValueError(f"A parameter has shape {tuple(theirs.shape)} in one network, {tuple(ours.shape)} in the other.")
+            raise ValueError(
+                f"A parameter has shape {tuple(theirs.shape)} in one network, {tuple(ours.shape)} in the other."
+            )
         ours.copy_(theirs)
 
 

@@ -1,7 +1,6 @@
 """Policies on constant features: heads on the tokens of a frozen extractor (SPEC.md section 3, policy 5, and ours)."""
 
 from collections.abc import Sequence
-
 from typing import cast
 
 import torch

@@ -51,8 +51,8 @@ class FactoredPolicy(FactorisedPolicy):
 
 
 def width_of_asm(observation_size: int, nvec: Sequence[int], preset: Preset) -> int:
-    """The largest width at which the factored policy has no more parameters than the preset's action structure model."""
-    with torch.device("meta"):
+    """The largest width at which the policy has no more parameters than the preset's action structure model."""
+    with torch.random.fork_rng(devices=[]):
         asm = ActionStructureModel(observation_size, nvec, preset.asm)
     most = sum(parameter.numel() for parameter in asm.parameters())
     outputs = len(nvec) * max(nvec)

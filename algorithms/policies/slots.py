@@ -64,15 +64,15 @@ class SlotPolicy(FactorisedPolicy):
         return cls(observation_size, nvec, preset.asm, rate, trunk_dropout=preset.trunk_dropout)
 
     def start_from(self, model: nn.Module) -> None:
-        """Copy state encoder and trunk from an action structure model, and freeze them where they have no learning rate.
+        """Copy state encoder and trunk from an action structure model; they are frozen without a learning rate.
 
         From a clone of the policy everything is copied, and nothing frozen.
         """
         if not isinstance(model, ActionStructureModel):
-            return super().start_from(model)
-        asm = model
-        self.state_encoder.load_state_dict(asm.state_encoder.state_dict())
-        self.trunk.load_state_dict(asm.trunk.state_dict())
+            super().start_from(model)
+            return
+        self.state_encoder.load_state_dict(model.state_encoder.state_dict())
+        self.trunk.load_state_dict(model.trunk.state_dict())
         if self.trunk_rate is None:
             freeze(self.state_encoder)
             freeze(self.trunk)

@@ -226,14 +226,14 @@ def attach_clone(objective: Objective, clone: ActionStructureModel | Policy | No
             f"{method.label} needs a clone of the network '{method.cloned}'; make one with "
             f"'spin-rl pretrain TASK LEVEL --method {method.name}' and give its checkpoint."
         )
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+    with torch.random.fork_rng(devices=[]):
         wanted = get_network(method.cloned).build(spec.observation_size, spec.nvec, spec.preset)
     ours, theirs = ([tuple(each.shape) for each in policy.parameters()] for policy in (wanted, clone))
     if type(clone) is not type(wanted) or ours != theirs or clone.nvec != wanted.nvec:
         raise UserError(
-            f"The clone is a {type(clone).__name__} of other sizes than {method.name}'s, which starts from the network "
-            f"'{method.cloned}' of its own preset and dataset: make that with 'spin-rl pretrain TASK LEVEL --method "
-            f"{method.name}'."
+            f"The clone is of {type(clone).__name__}, or of other sizes than {method.name}'s, which starts from the "
+            f"network '{method.cloned}' of its own preset and dataset: make that with "
+            f"'spin-rl pretrain TASK LEVEL --method {method.name}'."
         )
     objective.start_from(clone)
 
@@ -253,7 +253,7 @@ def check_asm_shape(shape: ASMShape, observation_size: int, nvec: tuple[int, ...
 
 
 def check_asm_data(checkpoint: ASMCheckpoint, task: str, bins: int) -> None:
-    """UserError where a checkpoint was pretrained on another task."""
+    """UserError where a checkpoint, of whichever kind, was pretrained on another task."""
     if (checkpoint.task, checkpoint.bins) != (task, bins):
         raise UserError(
             f"{checkpoint.path} was pretrained on {checkpoint.task} with {checkpoint.bins} bins, the policy trains on "
