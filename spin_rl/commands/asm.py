@@ -34,9 +34,8 @@ def list_(storage: Storage = Path("results")) -> None:
         datasets.setdefault(where, []).append(checkpoint)
     for where, found in datasets.items():
         console.print(_table_of(where, found, store))
-    console.print(
-        "model: objective (bc: a clone), masking rate or network, width x layers; held out, fully masked: cross-entropy, accuracy"
-    )
+    console.print("model: objective (bc: a clone), masking rate or network, width x layers")
+    console.print("held out, fully masked (a clone sees the state alone): cross-entropy, accuracy")
 
 
 def _table_of(where: str, checkpoints: list[ASMCheckpoint], store: ASMStore) -> Table:

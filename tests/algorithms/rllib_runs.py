@@ -29,6 +29,7 @@ def configure(method: str, data: Path, asm: str | None = None) -> OfflineConfig:
         .training(
             preset="tiny",
             asm=asm if get_method(method).uses_asm else None,
+            clone=asm if get_method(method).uses_clone else None,
             updates_per_iteration=EVERY,
             evaluate_every=2 * EVERY,
             evaluation_episodes=2,

@@ -196,7 +196,7 @@ def test_a_wide_clone_has_the_action_structure_models_parameters(toy):
 
 def test_a_clone_of_another_network_is_refused(toy):
     clone = config_of("autoregressive").begin(toy).model
-    with pytest.raises(UserError, match=r"clone is of AutoregressivePolicy .* starts from the network 'factored'"):
+    with pytest.raises(UserError, match=r"clone is of AutoregressivePolicy, .* starts from the network 'factored'"):
         OfflineAgent(agent_spec("bpr"), asm=clone)
     with pytest.raises(UserError, match="needs a clone of the network 'factored'"):
         OfflineAgent(agent_spec("factored-bc"))
