@@ -90,6 +90,13 @@ def test_the_command_carries_every_setting() -> None:
     assert parse_settings(params["settings"]) == {"expectile": 0.7, "network": {"policy_dropout": 0.1}}
 
 
+def test_the_command_starts_from_the_clone() -> None:
+    clone = {"clone": "/results/asm/x/step-000000020", "clone_steps": 20, "clone_epochs": 0.1}
+    params = understood(repeat_command({k: v for k, v in TRIAL.items() if not k.startswith("asm")} | clone))
+    assert (params["clone"], params["asm"]) == (clone["clone"], None)
+    assert parse_settings(params["settings"]) == {"expectile": 0.7, "network": {"policy_dropout": 0.1}}
+
+
 def test_the_command_finds_data_by_address() -> None:
     command = repeat_command(TRIAL | {"dataset": "s3://bucket/data/cheetah-run-3/medium-expert-v12"})
     assert "--root s3://bucket/data --version 12 " in str(command)
