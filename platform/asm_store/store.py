@@ -1,4 +1,6 @@
-"""The store of pretrained models, action structure models and clones: a checkpoint is addressed by (dataset digest, configuration, seed, step).
+"""The store of pretrained models, action structure models and clones.
+
+A checkpoint is addressed by (dataset digest, configuration, seed, step):
 
     <root>/<task>-<bins>/<level>-v<n>/<key>/
         identity.json            what the key stands for
