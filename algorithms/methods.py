@@ -12,6 +12,7 @@ from spin_rl.algorithms.asm.model import TRUNK_SIZES
 from spin_rl.algorithms.objectives import OBJECTIVES
 from spin_rl.algorithms.policies import Policy
 from spin_rl.algorithms.policies.autoregressive import AutoregressivePolicy
+from spin_rl.algorithms.policies.bpr import BPRPolicy
 from spin_rl.algorithms.policies.cached import CachedPolicy
 from spin_rl.algorithms.policies.distilled import DistilledPolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy
@@ -46,10 +47,11 @@ class Method:
         description: one sentence, for help texts and docstrings.
         build: makes the policy from (observation size, nvec, preset); None for a method without a policy network.
         objectives: names of the objectives it can be trained with; the first is the default.
-        pretrained: the kind of model it starts from: ``asm`` or None.
+        pretrained: the kind of model it starts from: ``asm``, ``bc`` (a clone) or None.
         look: how it is drawn.
         settings: settings that only this method and others that list them have.
         sizes: sizes of the action structure model that its networks have too.
+        cloned: the network whose clone it starts from (``cloning.networks.NETWORKS``), where it starts from one.
         constant_features: whether its policy reads features that do not change in training, so that a trunk's dropout
             cannot be a part of them.
     """
@@ -65,11 +67,17 @@ class Method:
     settings: frozenset[str] = frozenset()
     sizes: tuple[str, ...] = ()
     constant_features: bool = False
+    cloned: str = ""
 
     @property
     def uses_asm(self) -> bool:
         """Whether it starts from a pretrained action structure model."""
         return self.pretrained == "asm"
+
+    @property
+    def uses_clone(self) -> bool:
+        """Whether it starts from a clone of a policy's network."""
+        return self.pretrained == "bc"
 
     def check_objective(self, objective: str) -> None:
         """UserError where it cannot be trained with ``objective``."""
@@ -152,6 +160,59 @@ METHODS: Mapping[str, Method] = {
             "The autoregressive baseline: an LSTM over sub-actions.",
             AutoregressivePolicy.from_preset,
             Look("#009E73", (0, (5, 1.5, 1.2, 1.5)), "D"),
+        ),
+        Method(
+            "factored-bc",
+            "Factored (cloned)",
+            "FactoredBC",
+            "The factored baseline, cloned on the dataset before all of it trains.",
+            FactoredPolicy.from_preset,
+            Look("#444444", "-", "<"),
+            pretrained="bc",
+            cloned="factored",
+        ),
+        Method(
+            "bpr",
+            "BPR",
+            "BPR",
+            "BPR (arXiv 2211.00863): light heads on the frozen encoder of a cloned factored policy.",
+            BPRPolicy.from_preset,
+            Look("#882255", (0, (6, 1.5)), ">"),
+            pretrained="bc",
+            sizes=("head_width",),
+            cloned="factored",
+        ),
+        Method(
+            "bpr-wide",
+            "BPR (wide)",
+            "BPRWide",
+            "BPR whose cloned policy has as many parameters as SPIN's pretrained model.",
+            BPRPolicy.wide_from_preset,
+            Look("#AA4499", (0, (1.5, 1.5)), "p"),
+            pretrained="bc",
+            sizes=ASM_SIZES,
+            cloned="factored-wide",
+        ),
+        Method(
+            "saint-bc",
+            "SAINT (cloned)",
+            "SaintBC",
+            "SAINT, cloned on the dataset before all of it trains.",
+            SlotPolicy.from_preset,
+            Look("#D55E00", "-", "h"),
+            pretrained="bc",
+            sizes=ASM_SIZES,
+            cloned="saint",
+        ),
+        Method(
+            "autoregressive-bc",
+            "Autoregressive (cloned)",
+            "AutoregressiveBC",
+            "The autoregressive baseline, cloned on the dataset before all of it trains.",
+            AutoregressivePolicy.from_preset,
+            Look("#009E73", "-", "d"),
+            pretrained="bc",
+            cloned="autoregressive",
         ),
     )
 }

@@ -21,6 +21,7 @@ class Preset:
     lstm_state_width: int = 128
     lstm_token_width: int = 32
     critic_width: int = 256
+    bpr_linear_heads: bool = False  # of bpr and bpr-wide: linear, as in cloning; otherwise as SPIN's
     trunk_dropout: bool = True  # of SPIN and finetune; the other methods' dropout is under ``asm``
     trunk_learning_rate: float = 3e-5  # of finetune: a tenth of the rest's
     student_width: int = 512

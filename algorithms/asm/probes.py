@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from spin_rl.algorithms.asm.model import ActionStructureModel
-from spin_rl.algorithms.asm.pretraining import split_by_episode, spread
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.networks.layers import BatchedLinear, missing_choices
 from spin_rl.algorithms.networks.trunk import Block
+from spin_rl.algorithms.pretraining.episodes import split_by_episode, spread
 from spin_rl.errors import UserError
 from spin_rl.platform.datasets import OfflineDataset
 

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import torch
 from torch import nn
 
 
@@ -14,6 +15,21 @@ def freeze(module: nn.Module) -> None:
 def trainable(module: nn.Module) -> list[nn.Parameter]:
     """The parameters of ``module`` that train, in order."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+@torch.no_grad()
+def copy_parameters(source: nn.Module, target: nn.Module) -> None:
+    """Copy the parameters of ``source`` to ``target``, in order: names differ where one of them has dropout layers.
+
+    Raises:
+        ValueError: their numbers or shapes differ.
+    """
+    for theirs, ours in zip(source.parameters(), target.parameters(), strict=True):
+        if theirs.shape != ours.shape:
+            raise ValueError(
+                f"A parameter has shape {tuple(theirs.shape)} in one network, {tuple(ours.shape)} in the other."
+            )
+        ours.copy_(theirs)
 
 
 def frozen_digest(module: nn.Module) -> str:

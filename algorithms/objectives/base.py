@@ -110,7 +110,7 @@ class Objective(nn.Module):
         """Whether ``prepare`` gives the same for every seed of one pretrained model."""
         return False
 
-    def start_from(self, asm: ActionStructureModel) -> None:
+    def start_from(self, model: nn.Module) -> None:
         """Copy what the method takes from a pretrained model, which fits its spaces and sizes."""
         raise NotImplementedError(f"{type(self).__name__} starts from no pretrained model.")
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.data.batches import Batch, DeviceTransitions
@@ -42,8 +42,8 @@ class PolicyObjective(Objective):
     def prepares_once(self) -> bool:
         return self.policy.prepares_once
 
-    def start_from(self, asm: ActionStructureModel) -> None:
-        self.policy.start_from(asm)
+    def start_from(self, model: nn.Module) -> None:
+        self.policy.start_from(model)
 
     def prepare(
         self, data: DeviceTransitions, asm: ActionStructureModel | None, storage: FeatureStorage, seed: int

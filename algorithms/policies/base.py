@@ -10,6 +10,7 @@ from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.data.features import FeatureStorage, FeatureTable
 from spin_rl.algorithms.networks.critics import FactoredCritic
+from spin_rl.algorithms.networks.freezing import copy_parameters
 from spin_rl.algorithms.networks.layers import precise
 from spin_rl.algorithms.policies.valuation import (
     BestAction,
@@ -51,9 +52,15 @@ class Policy(nn.Module):
     prepares_once: ClassVar[bool] = False
     """Whether ``prepare`` gives the same for every seed of one pretrained model."""
 
-    def start_from(self, asm: ActionStructureModel) -> None:
-        """Copy what the policy takes from a pretrained model, which fits its spaces and sizes."""
-        raise NotImplementedError(f"{type(self).__name__} starts from no pretrained model.")
+    def start_from(self, model: nn.Module) -> None:
+        """Copy what the policy takes from a pretrained model, which fits its spaces and sizes.
+
+        Here the model is a clone of the policy itself, of which it takes everything. A policy that takes less, or
+        starts from an action structure model, says so in its own method.
+        """
+        if not isinstance(model, type(self)):
+            raise NotImplementedError(f"{type(self).__name__} starts from no pretrained model.")
+        copy_parameters(model, self)
 
     def prepare(
         self, data: DeviceTransitions, asm: ActionStructureModel | None, storage: FeatureStorage, seed: int

@@ -1,10 +1,10 @@
 """SPIN on cached features: the frozen trunk's tokens of every state, computed once (SPEC.md section 3, our own)."""
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.data.batches import DeviceTransitions
@@ -33,8 +33,9 @@ class CachedPolicy(ConstantFeaturesPolicy):
         """``spin-cached``."""
         return cls(observation_size, nvec, preset.asm)
 
-    def start_from(self, asm: ActionStructureModel) -> None:
-        super().start_from(asm)
+    def start_from(self, model: nn.Module) -> None:
+        super().start_from(model)
+        asm = cast(ActionStructureModel, model)
         self.state_encoder.load_state_dict(asm.state_encoder.state_dict())
         self.trunk.load_state_dict(asm.trunk.state_dict())
 

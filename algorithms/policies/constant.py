@@ -1,9 +1,10 @@
 """Policies on constant features: heads on the tokens of a frozen extractor (SPEC.md section 3, policy 5, and ours)."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.networks.layers import SubActionHeads
@@ -21,7 +22,8 @@ class ConstantFeaturesPolicy(FactorisedPolicy):
         self.register_buffer("queries", torch.randn(len(self.nvec), sizes.width))  # (N, D)
         self.heads = SubActionHeads(sizes.width, self.nvec, sizes.head_width, sizes.dropout)
 
-    def start_from(self, asm: ActionStructureModel) -> None:
+    def start_from(self, model: nn.Module) -> None:
+        asm = cast(ActionStructureModel, model)
         self.queries.copy_(asm.mask_embeddings().detach())
 
     def logits(self, features: Tensor) -> Tensor:

@@ -63,10 +63,16 @@ class SlotPolicy(FactorisedPolicy):
         rate = preset.trunk_learning_rate
         return cls(observation_size, nvec, preset.asm, rate, trunk_dropout=preset.trunk_dropout)
 
-    def start_from(self, asm: ActionStructureModel) -> None:
-        """Copy state encoder and trunk from ``asm``, and freeze them where they have no learning rate."""
-        self.state_encoder.load_state_dict(asm.state_encoder.state_dict())
-        self.trunk.load_state_dict(asm.trunk.state_dict())
+    def start_from(self, model: nn.Module) -> None:
+        """Copy state encoder and trunk from an action structure model; they are frozen without a learning rate.
+
+        From a clone of the policy everything is copied, and nothing frozen.
+        """
+        if not isinstance(model, ActionStructureModel):
+            super().start_from(model)
+            return
+        self.state_encoder.load_state_dict(model.state_encoder.state_dict())
+        self.trunk.load_state_dict(model.trunk.state_dict())
         if self.trunk_rate is None:
             freeze(self.state_encoder)
             freeze(self.trunk)

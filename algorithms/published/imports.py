@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from spin_rl.algorithms.asm.checkpoints import add_checkpoint, asm_identity
 from spin_rl.algorithms.asm.files import ASMShape
 from spin_rl.algorithms.asm.model import ActionStructureModel
-from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
+from spin_rl.algorithms.asm.pretraining import ASMConfig, ASMPretraining
 from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.policies.slots import SlotPolicy
 from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.pretraining.checkpoints import add_checkpoint, model_identity
 from spin_rl.algorithms.training.agent import AgentSpec, build_objective
 from spin_rl.algorithms.training.checkpoints import save_agent_spec
 from spin_rl.envs import Task, nvec_of
@@ -55,11 +55,11 @@ def store_imported_asm(
     meta = dataset.meta
     _check_spaces(model.observation_size, model.nvec, meta.observation_size, meta.nvec, meta.key)
     config = ASMConfig(sizes=model.sizes)
-    identity = {**asm_identity(dataset, config), "imported": origin}
+    identity = {**model_identity(dataset, config), "imported": origin}
     folder = store.folder(meta.key, identity)
     with extending(folder, identity) as extension:
         assert extension
-        pretraining = Pretraining(dataset, config, torch.device("cpu"))
+        pretraining = ASMPretraining(dataset, config, torch.device("cpu"))
         pretraining.model.load_state_dict(model.state_dict())
         pretraining.step = epochs * pretraining.steps_per_epoch if epochs is not None else steps or 0
         pretraining.seconds = seconds

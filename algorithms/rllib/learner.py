@@ -11,9 +11,12 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, distributed
 
 from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.model import ActionStructureModel
+from spin_rl.algorithms.cloning.files import load_clone
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.evaluation.evaluator import EvaluationRequest, Snapshot, evaluate_objective
 from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.policies import Policy
 from spin_rl.algorithms.rllib.ahead import Losses, State, UpdatesAhead
 from spin_rl.algorithms.settings import TrainingSettings
 from spin_rl.algorithms.training.agent import OfflineAgent, check_asm_data
@@ -53,12 +56,13 @@ class OfflineLearner(TorchLearner):
         keep_to_share(self._device, settings.num_gpus_per_learner)
         meta = settings.dataset()
         self.pretrain_seconds = 0.0
-        asm = None
-        if get_method(settings.method_name).pretrained:
-            folder = Path(settings.asm or "")
+        asm: ActionStructureModel | Policy | None = None
+        method = get_method(settings.method_name)
+        if method.pretrained:
+            folder = Path(settings.pretrained_model or "")
             checkpoint = read_checkpoint(folder)
             check_asm_data(checkpoint, meta.task, meta.bins)
-            asm = load_asm(folder)
+            asm = load_clone(folder) if method.uses_clone else load_asm(folder)
             self.pretrain_seconds = checkpoint.pretrain_seconds
         spec = settings.agent_spec()
         self._share = (

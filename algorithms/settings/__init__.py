@@ -10,7 +10,13 @@ from spin_rl.algorithms.settings.names import (
     parse_settings,
 )
 from spin_rl.algorithms.settings.training import TrainingSettings, split_dataset_path
-from spin_rl.algorithms.settings.trial import DESCRIPTIONS, TRIAL_SETTINGS, check_trial, settings_of_trial
+from spin_rl.algorithms.settings.trial import (
+    DESCRIPTIONS,
+    TRIAL_SETTINGS,
+    check_trial,
+    preset_of_trial,
+    settings_of_trial,
+)
 
 __all__ = [
     "DESCRIPTIONS",
@@ -24,6 +30,7 @@ __all__ = [
     "check_settings",
     "check_trial",
     "parse_settings",
+    "preset_of_trial",
     "settings_of_trial",
     "split_dataset_path",
 ]

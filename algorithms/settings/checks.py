@@ -5,9 +5,11 @@ from pathlib import Path
 import torch
 
 from spin_rl.algorithms.asm.files import read_shape
+from spin_rl.algorithms.cloning.files import check_clone_shape, read_clone_shape
 from spin_rl.algorithms.data.features import FeatureStorage
-from spin_rl.algorithms.methods import METHOD_SETTINGS, METHODS, get_method
+from spin_rl.algorithms.methods import METHOD_SETTINGS, METHODS, Method, get_method
 from spin_rl.algorithms.networks.precision import check_onednn, check_precision
+from spin_rl.algorithms.presets import Preset
 from spin_rl.algorithms.settings.training import TrainingSettings
 from spin_rl.algorithms.training.agent import check_asm_data, check_asm_shape
 from spin_rl.algorithms.training.seeds import check_seeds
@@ -81,20 +83,35 @@ def check_features(settings: TrainingSettings) -> None:
 
 def check_model(settings: TrainingSettings) -> None:
     """UserError where a method lacks its pretrained model, has one that it does not use, or one that does not fit."""
-    method, preset = get_method(settings.method_name), settings.resolved_preset()
-    if settings.asm and not method.pretrained:
-        raise UserError(
-            f"{method.name} starts from no pretrained model, but asm={settings.asm} is given: leave it out or train "
-            "spin."
-        )
-    if method.pretrained and settings.env:
-        if not settings.asm:
+    method = get_method(settings.method_name)
+    key, kind = ("clone", "clone") if method.uses_clone else ("asm", "action structure model")
+    for name, folder, example in (("asm", settings.asm, "spin"), ("clone", settings.clone, "factored-bc")):
+        if folder and not (method.pretrained and name == key):
+            what = f"a pretrained {kind}" if method.pretrained else "no pretrained model"
             raise UserError(
-                f"{method.label} needs a pretrained action structure model: "
-                f"'spin-rl pretrain {settings.task.name} {settings.dataset().level} --preset {settings.preset}' makes "
-                "one and prints its folder, to be given as training(asm=...)."
+                f"{method.name} starts from {what}, but {name}={folder} is given: leave it out or train {example}."
             )
-        if Path(settings.asm).exists():  # a sweep's models are made before its trials start
+    if method.pretrained and settings.env:
+        folder = settings.pretrained_model
+        if not folder:
+            option = f" --method {method.name}" if method.uses_clone else ""
+            raise UserError(
+                f"{method.label} needs a pretrained {kind}: 'spin-rl pretrain {settings.task.name} "
+                f"{settings.dataset().level}{option} --preset {settings.preset}' makes one and prints its folder, to "
+                f"be given as training({key}=...)."
+            )
+        if Path(folder).exists():  # a sweep's models are made before its trials start
             meta = settings.dataset()
-            check_asm_data(read_checkpoint(Path(settings.asm)), meta.task, meta.bins)
-            check_asm_shape(read_shape(Path(settings.asm)), meta.observation_size, tuple(meta.nvec), preset.asm)
+            check_asm_data(read_checkpoint(Path(folder)), meta.task, meta.bins)
+            spaces = meta.observation_size, tuple(meta.nvec)
+            check_pretrained_shape(Path(folder), method, *spaces, settings.resolved_preset())
+
+
+def check_pretrained_shape(
+    folder: Path, method: Method, observation_size: int, nvec: tuple[int, ...], preset: Preset
+) -> None:
+    """UserError where the model in ``folder`` is not what a policy of ``method`` starts from."""
+    if method.uses_clone:
+        check_clone_shape(read_clone_shape(folder), method.cloned, observation_size, nvec, preset)
+    else:
+        check_asm_shape(read_shape(folder), observation_size, nvec, preset.asm)

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from spin_rl.algorithms.data.features import FeatureStorage
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
 from spin_rl.algorithms.presets import Preset, get_preset
 from spin_rl.algorithms.training.agent import AgentSpec
@@ -57,6 +58,7 @@ class TrainingSettings:
         precision: of matrix products in training: float32, tf32 (on GPUs) or bfloat16.
         objective_overrides: settings of the objective that differ from its defaults.
         asm: folder of a pretrained action structure model's checkpoint, for methods that start from one.
+        clone: folder of a clone's checkpoint, for methods that start from a clone of a policy's network.
         feature_dtype: of spin-cached; how features are kept: float32 (default) or bfloat16.
         feature_memory_gib: of spin-cached; features beyond it go to a file in the datasets' cache folder. Half of the
             free memory by default.
@@ -95,6 +97,7 @@ class TrainingSettings:
     precision: str = _setting(ObjectiveSettings.precision)
     objective_overrides: Mapping[str, Any] = _setting({}, SetBy.OBJECTIVE)
     asm: str | None = _setting(option=True)
+    clone: str | None = _setting(option=True)
     feature_dtype: str | None = _setting()
     feature_memory_gib: float | None = _setting()
     updates_per_iteration: int = _setting(1000, option=True)
@@ -172,6 +175,11 @@ class TrainingSettings:
             critic_width=self.resolved_preset().critic_width,
             **self.objective_overrides,
         )
+
+    @property
+    def pretrained_model(self) -> str | None:
+        """The folder of what the policy starts from, of whichever kind; None if it starts from nothing."""
+        return self.clone if get_method(self.method_name).uses_clone else self.asm
 
     @property
     def samples_in_evaluation(self) -> bool:

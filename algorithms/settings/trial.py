@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
+from spin_rl.algorithms.presets import Preset
 from spin_rl.algorithms.settings.checks import check_settings
 from spin_rl.algorithms.settings.names import NETWORK_SETTINGS, OBJECTIVE_SETTINGS, SETTINGS
 from spin_rl.algorithms.settings.training import TrainingSettings
@@ -28,6 +29,8 @@ DESCRIPTIONS = (
     "asm_objective",
     "asm_masking",
     "asm_precision",
+    "clone_steps",
+    "clone_epochs",
     *TRUNK_SIZES,  # sizes of the networks on action structure; what sets them is ``network``
     "head_width",
 )
@@ -46,6 +49,14 @@ def settings_of_trial(trial: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
             raise unknown_name("setting of a trial", name, known)
     settings = {TRIAL_SETTINGS[name]: value for name, value in trial.items() if name in TRIAL_SETTINGS}
     return settings, {name: trial[name] for name in NETWORK_SETTINGS if name in trial}
+
+
+def preset_of_trial(trial: Mapping[str, Any]) -> Preset:
+    """The preset of a trial with the sizes that the trial changes; UserError where it names one that there is not."""
+    settings, network = settings_of_trial(trial)
+    return TrainingSettings(
+        preset=settings["preset"], network={**settings.get("network", {}), **network}
+    ).resolved_preset()
 
 
 def check_trial(trial: Mapping[str, Any]) -> None:

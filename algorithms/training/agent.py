@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spin_rl.algorithms.asm.files import ASMShape
 from spin_rl.algorithms.asm.model import TRUNK_SIZES, ActionStructureModel, ASMSizes
+from spin_rl.algorithms.cloning.networks import get_network
 from spin_rl.algorithms.data.batches import DeviceTransitions, draw_indices
 from spin_rl.algorithms.data.features import FeatureStorage, FeatureTable
 from spin_rl.algorithms.methods import get_method
@@ -56,7 +57,7 @@ class OfflineAgent:
         self,
         spec: AgentSpec,
         device: torch.device | None = None,
-        asm: ActionStructureModel | None = None,
+        asm: ActionStructureModel | Policy | None = None,
         objective: Objective | None = None,
         share: Share | None = None,
     ) -> None:
@@ -64,7 +65,7 @@ class OfflineAgent:
         Args:
             spec: what to build.
             device: where the networks and the minibatches lie; the CPU by default.
-            asm: the pretrained model, for a method that uses one.
+            asm: the pretrained model, for a method that starts from one: an action structure model, or a clone.
             objective: the result of ``build_objective(spec)``, where the caller holds it too; built here by default.
             share: this learner's part, where several share every minibatch.
         """
@@ -73,9 +74,11 @@ class OfflineAgent:
         check_precision(spec.objective.precision, self.device)
         check_onednn(spec.onednn, self.device)
         self.objective = objective or build_objective(spec)
-        self._asm = asm if get_method(spec.algorithm).uses_asm else None
+        self._asm: ActionStructureModel | None = None
         if get_method(spec.algorithm).uses_asm:
-            attach_asm(self.objective, asm, spec)
+            self._asm = attach_asm(self.objective, asm, spec)
+        elif get_method(spec.algorithm).uses_clone:
+            attach_clone(self.objective, asm, spec)
         self.table: FeatureTable | None = None
         self._prepared_for: DeviceTransitions | None = None
         self.objective.to(self.device).train()
@@ -200,9 +203,11 @@ def build_objective(spec: AgentSpec) -> Objective:
     return objective(policy, spec.observation_size, spec.nvec, spec.objective)
 
 
-def attach_asm(objective: Objective, asm: ActionStructureModel | None, spec: AgentSpec) -> None:
-    """Let ``objective`` start from ``asm``; UserError that names both sides where they do not fit."""
-    if asm is None:
+def attach_asm(
+    objective: Objective, asm: ActionStructureModel | Policy | None, spec: AgentSpec
+) -> ActionStructureModel:
+    """Let ``objective`` start from ``asm``, and return it; UserError that names both sides where they do not fit."""
+    if not isinstance(asm, ActionStructureModel):
         raise UserError(
             f"{get_method(spec.algorithm).label} needs a pretrained action structure model; make one with "
             "'spin-rl pretrain TASK LEVEL' and give its checkpoint."
@@ -210,6 +215,27 @@ def attach_asm(objective: Objective, asm: ActionStructureModel | None, spec: Age
     shape = ASMShape(asm.observation_size, asm.nvec, asm.sizes)
     check_asm_shape(shape, spec.observation_size, spec.nvec, spec.preset.asm)
     objective.start_from(asm)
+    return asm
+
+
+def attach_clone(objective: Objective, clone: ActionStructureModel | Policy | None, spec: AgentSpec) -> None:
+    """Let ``objective`` start from ``clone``; UserError where there is none, or it is another network's."""
+    method = get_method(spec.algorithm)
+    if not isinstance(clone, Policy):
+        raise UserError(
+            f"{method.label} needs a clone of the network '{method.cloned}'; make one with "
+            f"'spin-rl pretrain TASK LEVEL --method {method.name}' and give its checkpoint."
+        )
+    with torch.random.fork_rng(devices=[]):
+        wanted = get_network(method.cloned).build(spec.observation_size, spec.nvec, spec.preset)
+    ours, theirs = ([tuple(each.shape) for each in policy.parameters()] for policy in (wanted, clone))
+    if type(clone) is not type(wanted) or ours != theirs or clone.nvec != wanted.nvec:
+        raise UserError(
+            f"The clone is of {type(clone).__name__}, or of other sizes than {method.name}'s, which starts from the "
+            f"network '{method.cloned}' of its own preset and dataset: make that with "
+            f"'spin-rl pretrain TASK LEVEL --method {method.name}'."
+        )
+    objective.start_from(clone)
 
 
 def check_asm_shape(shape: ASMShape, observation_size: int, nvec: tuple[int, ...], sizes: ASMSizes) -> None:
@@ -227,7 +253,7 @@ def check_asm_shape(shape: ASMShape, observation_size: int, nvec: tuple[int, ...
 
 
 def check_asm_data(checkpoint: ASMCheckpoint, task: str, bins: int) -> None:
-    """UserError where a checkpoint was pretrained on another task."""
+    """UserError where a checkpoint, of whichever kind, was pretrained on another task."""
     if (checkpoint.task, checkpoint.bins) != (task, bins):
         raise UserError(
             f"{checkpoint.path} was pretrained on {checkpoint.task} with {checkpoint.bins} bins, the policy trains on "

@@ -13,6 +13,7 @@ from spin_rl.algorithms.data.features import FeatureStorage, FeatureTable
 from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.networks.stacked import stack
 from spin_rl.algorithms.objectives import get_objective
+from spin_rl.algorithms.policies import Policy
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent, build_objective, read_means
 from spin_rl.algorithms.training.updates import Draw, UpdateLoop
 from spin_rl.errors import UserError
@@ -34,14 +35,14 @@ class SeedsAgent:
         spec: AgentSpec,
         seeds: Sequence[int],
         device: torch.device | None = None,
-        asm: ActionStructureModel | None = None,
+        asm: ActionStructureModel | Policy | None = None,
     ) -> None:
         """
         Args:
             spec: what to build; its own seed is not used.
             seeds: of each training.
             device: where they lie; the CPU by default.
-            asm: the pretrained model that all of them start from, for a method that uses one.
+            asm: the pretrained model that all of them start from, for a method that starts from one.
 
         Raises:
             UserError: these seeds cannot be trained at once.

@@ -1,1 +1,1 @@
-"""The store of pretrained action structure models: checkpoints, digests, extension under a lease, maintenance."""
+"""The store of pretrained models: checkpoints, digests, extension under a lease, maintenance."""

@@ -1,4 +1,6 @@
-"""The store of action structure models: a checkpoint is addressed by (dataset digest, configuration, seed, step).
+"""The store of pretrained models, action structure models and clones.
+
+A checkpoint is addressed by (dataset digest, configuration, seed, step):
 
     <root>/<task>-<bins>/<level>-v<n>/<key>/
         identity.json            what the key stands for
@@ -26,7 +28,10 @@ CHECKPOINT = "step-{:09d}"
 
 @dataclass(frozen=True)
 class ASMCheckpoint:
-    """A stored action structure model and what it cost."""
+    """A stored model, of whichever kind, and what it cost.
+
+    A clone sees the state alone: its losses and accuracies under both names are the same.
+    """
 
     path: str
     key: str

@@ -11,10 +11,10 @@ GROUP = ("task", "bins", "level")
 DIGEST = "dataset_digest"
 """Tells versions of a dataset apart; part of the group where a sweep used several."""
 
-_RECORD = ("state", "error", "started", "ended", "starts", "seed", "algorithm", "asm", "objective", *GROUP)
+_RECORD = ("state", "error", "started", "ended", "starts", "seed", "algorithm", "asm", "clone", "objective", *GROUP)
 """Columns that are no settings of a method."""
 
-_PLACES = ("asm", "dataset", DIGEST, "environment")
+_PLACES = ("asm", "clone", "dataset", DIGEST, "environment")
 """Parameters that say where something is stored; trials that differ in one differ in another parameter too."""
 
 _PROGRESS = ("finished", "running", "killed", "pruned", "failed")

@@ -126,6 +126,7 @@ def conditions(results: SweepResults) -> str:
         ("preset", "preset {}"),
         ("updates", "{} policy updates"),
         ("asm_steps", "{} pretraining steps"),
+        ("clone_steps", "{} cloning steps"),
     ):
         if name in trials and trials[name].notna().any():
             values = sorted({_plain(value) for value in trials[name].dropna()})

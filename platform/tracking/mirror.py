@@ -93,7 +93,8 @@ class Mirror:
             links = {"mlflow.parentRunId": parent, "spin_rl.trial_id": trial["trial_id"]}
             if command := repeat_command(params):
                 links["spin_rl.repeat"] = command
-            if "asm" in params and (pretraining := self._sync_pretraining(Path(params["asm"]).parent, params, sweep)):
+            model = params.get("asm") or params.get("clone")
+            if model and (pretraining := self._sync_pretraining(Path(model).parent, params, sweep)):
                 links["spin_rl.pretraining_run"] = pretraining
             run.send_tags(self._common_tags(sweep) | links)
             if "dataset" in params:
@@ -107,7 +108,7 @@ class Mirror:
         self._send(path.parent, send, key=key, name=run_name(params) or trial["trial_id"], started=trial["started"])
 
     def _sync_pretraining(self, folder: Path, params: Mapping[str, Any], sweep: Mapping[str, Any]) -> str | None:
-        """The run of an action structure model, which sweeps share; it has a point for each checkpoint."""
+        """The run of a pretrained model, which sweeps share; it has a point for each checkpoint."""
         if not (folder / "identity.json").is_file():
             return None
         run_id = ""
@@ -165,7 +166,7 @@ def run_name(params: Mapping[str, Any]) -> str:
     """A run's name for its parameters, what differs within a sweep first: ``spin seed 0 cheetah-run-3 ...``."""
     task = "-".join(str(params[name]) for name in ("task", "bins") if name in params)
     words = [params.get("algorithm")]
-    words += [f"asm {params['asm_steps']}"] if params.get("asm_steps") is not None else []
+    words += [f"{kind} {steps}" for kind in ("asm", "clone") if (steps := params.get(f"{kind}_steps")) is not None]
     words += [f"seed {params['seed']}"] if "seed" in params else []
     words += [task or None, params.get("level"), params.get("objective")]
     return " ".join(str(word) for word in words if word is not None)

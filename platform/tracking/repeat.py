@@ -14,6 +14,7 @@ _OPTIONS = {
     "evaluate_every": "--evaluate-every",
     "evaluation_episodes": "--episodes",
     "asm": "--asm",
+    "clone": "--clone",
 }
 # parameters that are positional, or that `spin-rl train` derives from the others or from the model given by --asm
 _DERIVED = ("algorithm", "task", "level", "dataset", "dataset_digest", "environment", "updates_per_iteration")
@@ -37,6 +38,6 @@ def repeat_command(params: Mapping[str, Any]) -> str | None:
 
 
 def _only_describes(name: str, params: Mapping[str, Any]) -> bool:
-    """Whether a parameter sets nothing: it describes the model given by --asm, or repeats a size in ``network``."""
+    """Whether a parameter sets nothing: it describes the model that is given, or repeats a size in ``network``."""
     network = params.get("network") or {}
-    return name in ("label",) or name.startswith("asm_") or name in network.get("asm", {})
+    return name in ("label",) or name.startswith(("asm_", "clone_")) or name in network.get("asm", {})

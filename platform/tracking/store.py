@@ -15,6 +15,7 @@ _COLUMNS = (
     "metrics.`time/total_seconds`",
     "metrics.`perf/updates_per_second`",
     "params.`asm_steps`",
+    "params.`clone_steps`",
     "params.`updates`",
     "params.`seed`",
 )

@@ -33,6 +33,8 @@ def train(
     masking: Masking | None = None,
     asm_precision: str | None = None,
     asm: str | Path | None = None,
+    clone_steps: int | None = None,
+    clone: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     name: str | None = None,
     root: str | Path | None = None,
@@ -62,6 +64,8 @@ def train(
         masking: how sub-actions are hidden in pretraining; the preset's by default.
         asm_precision: precision of pretraining; the preset's by default.
         asm: a stored model to start from (its folder, KEY/STEP or KEY), instead of one pretrained with these settings.
+        clone_steps: steps of cloning, for methods that start from a clone; ``asm_steps`` by default.
+        clone: a stored clone to start from (its folder, KEY/STEP or KEY), instead of one made with these settings.
         settings: other settings of a trial by name, such as ``{"expectile": 0.7}``.
         name: name of the run; made from its settings by default.
         root: where datasets lie.
@@ -77,10 +81,9 @@ def train(
     """
     place, results = absolute_root(root or default_root()), storage_root(storage)
     more = parse_settings(f"{key}={json.dumps(value)}" for key, value in (settings or {}).items())
-    if asm is not None and Path(asm).exists():
-        asm = Path(asm).absolute()  # Ray's workers have working directories of their own
-    model = None if asm is None else str(asm)
-    check_trial({"algorithm": algorithm, "objective": objective, "preset": preset, "asm": model, **more})
+    given = {"asm": _reference(asm), "clone": _reference(clone)}
+    model = given["asm"] or given["clone"]
+    check_trial({"algorithm": algorithm, "objective": objective, "preset": preset, **given, **more})
     pretraining = {
         seed: asm_config(preset, seed, objective=asm_objective, masking=masking, precision=asm_precision)
         for seed in seeds
@@ -98,6 +101,7 @@ def train(
         asm_root=asm_root(results),
         pretraining=pretraining,
         asm_steps=asm_steps,
+        clone_steps=clone_steps,
         preset=preset,
         updates=updates,
         evaluate_every=evaluate_every,
@@ -108,3 +112,10 @@ def train(
     if name is None:
         plan = plan.named_by_content(f"{algorithm}-{task}-{level}")
     return run_and_report(plan, results, tracking_uri=tracking_uri)
+
+
+def _reference(model: str | Path | None) -> str | None:
+    """A user's reference to a stored model; absolute where it is a path: Ray's workers have folders of their own."""
+    if model is not None and Path(model).exists():
+        model = Path(model).absolute()
+    return None if model is None else str(model)

@@ -8,7 +8,8 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.files import load_asm, read_shape
+from spin_rl.algorithms.cloning.files import is_clone, load_clone, read_clone_shape
 from spin_rl.algorithms.published.imports import store_imported_asm
 from spin_rl.algorithms.published.interchange import export_asm, import_asm
 from spin_rl.algorithms.published.state_dicts import read_state_dict, write_state_dict
@@ -33,7 +34,8 @@ def list_(storage: Storage = Path("results")) -> None:
         datasets.setdefault(where, []).append(checkpoint)
     for where, found in datasets.items():
         console.print(_table_of(where, found, store))
-    console.print("model: objective, masking rate, width x layers; held out, fully masked: cross-entropy, accuracy")
+    console.print("model: objective (bc: a clone), masking rate or network, width x layers")
+    console.print("held out, fully masked (a clone sees the state alone): cross-entropy, accuracy")
 
 
 def _table_of(where: str, checkpoints: list[ASMCheckpoint], store: ASMStore) -> Table:
@@ -42,7 +44,7 @@ def _table_of(where: str, checkpoints: list[ASMCheckpoint], store: ASMStore) -> 
         table.add_column(column, no_wrap=True)
     for checkpoint in checkpoints:
         identity = store.identity(checkpoint)
-        words = (objective_of(identity), _masking_of(identity), "{width}x{layers}".format(**identity["sizes"]))
+        words = (objective_of(identity), _masking_of(identity), _size_of(identity))
         table.add_row(
             f"{checkpoint.key[:8]}/{checkpoint.step}",
             " ".join(filter(None, words)),
@@ -58,12 +60,14 @@ def show(checkpoint: Reference, storage: Storage = Path("results")) -> None:
     """Show everything that is known about one model."""
     store = open_store(storage)
     found = store.find(checkpoint)
-    model = load_asm(Path(found.path))
+    folder = Path(found.path)
+    model = load_clone(folder) if is_clone(folder) else load_asm(folder)
+    shape = read_clone_shape(folder) if is_clone(folder) else read_shape(folder)
     table = Table(show_header=False, title=f"{found.key}/{found.step}")
     for name, value in {**asdict(found), **_flat(store.identity(found))}.items():
         table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
-    table.add_row("observation_size", str(model.observation_size))
-    table.add_row("nvec", str(list(model.nvec)))
+    table.add_row("observation_size", str(shape.observation_size))
+    table.add_row("nvec", str(list(shape.nvec)))
     table.add_row("parameters", f"{sum(parameter.numel() for parameter in model.parameters()):,}")
     console.print(table)
 
@@ -103,6 +107,19 @@ def import_(
         f"spin-rl train spin {task} {level}{f' --bins {bins}' if bins != 3 else ''} --asm {found.key}/{found.step}"
     )
     console.print(f"To train a policy on it: [bold]{command}[/]", soft_wrap=True)
+
+
+def _size_of(identity: dict[str, Any]) -> str:
+    """Width and layers of an action structure model, or the network of a clone with its widths."""
+    sizes = identity["sizes"]
+    if "asm" in sizes:
+        sizes = sizes["asm"]
+    words = [str(identity["network"])] if "network" in identity else []
+    if "layers" in sizes:
+        words.append("{width}x{layers}".format(**sizes))
+    else:
+        words += [str(value) for name, value in sizes.items() if name in ("policy_width", "lstm_width")]
+    return " ".join(words)
 
 
 def _masking_of(identity: dict[str, Any]) -> str:

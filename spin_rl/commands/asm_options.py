@@ -27,7 +27,9 @@ def open_store(storage: Path) -> ASMStore:
 
 
 def objective_of(identity: dict[str, Any]) -> str:
-    """What a model was pretrained with: its objective, or ``imported``."""
+    """What a model was pretrained with: its objective, ``imported``, or ``bc`` for a clone."""
+    if identity.get("kind") == "bc":
+        return "bc"
     return "imported" if "imported" in identity else str(identity.get("objective", "mam"))
 
 

@@ -1,4 +1,4 @@
-"""``spin-rl pretrain``: action structure models into the store."""
+"""``spin-rl pretrain``: action structure models and clones into the store."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from spin_rl import api
+from spin_rl.algorithms.methods import METHODS
 from spin_rl.commands.display import progress_bar
 from spin_rl.commands.method_options import (
     ASMObjective,
@@ -17,8 +18,10 @@ from spin_rl.commands.method_options import (
     Preset,
     masking_of,
 )
-from spin_rl.commands.options import Bins, DataRoot, LevelName, Storage, TaskName, Version
+from spin_rl.commands.options import Bins, DataRoot, LevelName, Storage, TaskName, Version, one_of
 from spin_rl.commands.run_display import show_checkpoint
+
+CLONED = tuple(name for name, method in METHODS.items() if method.uses_clone)
 
 
 def pretrain(
@@ -32,6 +35,13 @@ def pretrain(
     bins: Bins = 3,
     version: Version = None,
     preset: Preset = "small",
+    method: Annotated[
+        str,
+        typer.Option(
+            help=f"What it is for: {one_of(CLONED)} get a clone of their own network, spin and the like an action "
+            "structure model.",
+        ),
+    ] = "spin",
     asm_objective: ASMObjective = "mam",
     masking: MaskingKind = None,
     masking_rate: MaskingRate = 0.15,
@@ -48,7 +58,7 @@ def pretrain(
     root: DataRoot = "data",
     storage: Storage = Path("results"),
 ) -> None:
-    """Pretrain an action structure model, or find it in the store.
+    """Pretrain an action structure model, or with --method a clone of a policy, or find it in the store.
 
     Resumes from the nearest earlier checkpoint of the same model, so that more steps cost the difference. Prints the
     folders of the checkpoints.
@@ -71,6 +81,7 @@ def pretrain(
             bins=bins,
             version=version,
             preset=preset,
+            method=method,
             objective=asm_objective,
             masking=masking_of(preset, masking, masking_rate, masking_split, fully_masked),
             precision=precision,

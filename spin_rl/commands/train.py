@@ -59,6 +59,14 @@ def train(
         str | None,
         typer.Option(help="A stored model to start from (its folder, KEY/STEP or KEY), instead of pretraining one."),
     ] = None,
+    clone_steps: Annotated[
+        int | None,
+        typer.Option(help="Steps of cloning, for methods that start from a clone; --asm-steps by default.", min=0),
+    ] = None,
+    clone: Annotated[
+        str | None,
+        typer.Option(help="A stored clone to start from (its folder, KEY/STEP or KEY), instead of making one."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting, such as expectile=0.7; repeatable."),
@@ -90,6 +98,8 @@ def train(
         masking=masking_of(preset, masking, masking_rate, masking_split, fully_masked),
         asm_precision=precision,
         asm=asm,
+        clone_steps=clone_steps,
+        clone=clone,
         settings=parse_settings(settings or ()),
         name=name,
         root=root,

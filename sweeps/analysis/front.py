@@ -14,6 +14,7 @@ from spin_rl.platform.reports.sections import Section
 from spin_rl.platform.results.files import SweepResults
 from spin_rl.sweeps.analysis.front_figures import draw_fronts, draw_importances
 from spin_rl.sweeps.analysis.importances import importances
+from spin_rl.sweeps.analysis.outcomes import with_clones
 from spin_rl.sweeps.analysis.pareto import front, front_shares, knee
 from spin_rl.sweeps.planning.plan import read_plan
 from spin_rl.sweeps.search.point_files import point_of
@@ -65,7 +66,7 @@ def points_of(results: SweepResults, parameters: Sequence[str]) -> dict[str, pd.
         evaluation), ``best`` (of the best), ``pretrain_seconds``, ``seconds``, ``front`` and ``knee``, ``front_share``
         and ``knee_share`` (of resamples of the seeds; NaN for one seed).
     """
-    trials = results.trials[results.trials["state"] == "finished"]
+    trials = with_clones(results.trials[results.trials["state"] == "finished"])
     last = results.metrics.groupby("trial_id").last()
     scores = evaluations(results).groupby("trial_id")["score"]
     final, best = scores.last(), scores.max()

@@ -27,6 +27,7 @@ def outcomes(results: SweepResults, parameters: Sequence[str]) -> pd.DataFrame:
         The summary with those columns, ``name`` (the method's display name) and ``trials`` (their ids). Methods
         without an evaluation are left out.
     """
+    trials = with_clones(results.trials)
     sweep_groups, evaluated = groups(results), evaluations(results)
     table = summary(results, sweep_groups, evaluated)
     rows = [(group, method) for group in sweep_groups for method in group.methods]
@@ -37,11 +38,23 @@ def outcomes(results: SweepResults, parameters: Sequence[str]) -> pd.DataFrame:
     table["group"] = [group.title_for(method.objective) for group, method in rows]
     table["label"] = [method.short_label for method in methods]
     for name in parameters:
-        column = results.trials.get(name, pd.Series(dtype=object))
+        column = trials.get(name, pd.Series(dtype=object))
         table[name] = [column.get(method.trials[0], np.nan) if method.trials else np.nan for method in methods]
     order = sorted(range(len(rows)), key=lambda row: (sweep_groups.index(rows[row][0]), str(methods[row].objective)))
     table = table.iloc[order]
     return table[table["return_mean"].notna()].reset_index(drop=True)
+
+
+def with_clones(trials: pd.DataFrame) -> pd.DataFrame:
+    """Trials with the steps and epochs of their clones under ``asm_steps`` and ``asm_epochs``: lengths of pretraining.
+
+    A trial starts from a model of one kind, so that no value is lost.
+    """
+    for name, clones in (("asm_steps", "clone_steps"), ("asm_epochs", "clone_epochs")):
+        if clones in trials:
+            own = trials[name] if name in trials else trials[clones]
+            trials = trials.assign(**{name: own.where(own.notna(), trials[clones])})
+    return trials
 
 
 def finals(results: SweepResults, trials: Sequence[str]) -> "pd.Series[float]":

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spin_rl.algorithms.asm.checkpoints import asm_identity
 from spin_rl.algorithms.asm.files import read_shape
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
 from spin_rl.algorithms.asm.pretraining import ASMConfig
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.presets import get_preset
-from spin_rl.algorithms.settings import check_trial
+from spin_rl.algorithms.pretraining.base import PretrainingConfig
+from spin_rl.algorithms.pretraining.checkpoints import model_identity
+from spin_rl.algorithms.settings import check_trial, preset_of_trial
 from spin_rl.algorithms.training.agent import check_asm_data
 from spin_rl.envs import get_task
 from spin_rl.errors import UserError
@@ -20,9 +22,9 @@ from spin_rl.platform.asm_store.store import ASMCheckpoint, ASMStore
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
 from spin_rl.sweeps.planning.datasets import dataset_path
 from spin_rl.sweeps.planning.evaluations import evaluation_interval, updates_per_iteration
-from spin_rl.sweeps.planning.models import asm_config, masking_of
+from spin_rl.sweeps.planning.models import asm_config, clone_config, masking_of
 from spin_rl.sweeps.planning.plan import PretrainingPlan, SweepPlan
-from spin_rl.sweeps.planning.space import SETTINGS, SIZES, Point, Space, starts_from_model
+from spin_rl.sweeps.planning.space import SETTINGS, SIZES, Point, Space
 
 
 class PlanBuilder:
@@ -36,7 +38,7 @@ class PlanBuilder:
     def __init__(self, root: str, asm_root: Path) -> None:
         self.root, self._store = root, ASMStore(asm_root)
         self._datasets: dict[tuple[Any, ...], OfflineDataset] = {}
-        self._models: dict[tuple[str, ASMConfig], set[int]] = {}
+        self._models: dict[tuple[str, PretrainingConfig], set[int]] = {}
 
     def dataset(self, point: Mapping[str, Any]) -> OfflineDataset:
         """The dataset of a point, opened once."""
@@ -54,7 +56,7 @@ class PlanBuilder:
         Args:
             point: a value for every parameter. With ``evaluate_every`` in the place of ``evaluations`` that interval
                 is also the length of an iteration.
-            pretraining: of the model to start from; by default made from the point's parameters.
+            pretraining: of the action structure model to start from; by default made from the point's parameters.
             checkpoint: a stored model to start from; then nothing is pretrained, and where the sizes of its trunk are
                 not the preset's, the policy takes the model's.
 
@@ -62,11 +64,20 @@ class PlanBuilder:
             UserError: settings do not fit each other, the dataset or the checkpoint.
         """
         dataset = self.dataset(point)
-        config = pretraining or _pretraining(point)
         trial = {**self._data(point, dataset), **_budget(point), **_settings(point)}
-        if starts_from_model(point["algorithm"]):
-            steps = _asm_steps(point, dataset, config)
-            trial |= self._planned_model(dataset, config, steps)
+        method = get_method(point["algorithm"])
+        if method.uses_clone and checkpoint:
+            trial |= _given_clone(checkpoint, trial)
+        elif method.pretrained:
+            config: PretrainingConfig
+            if method.uses_clone:
+                config = clone_config(method.name, preset_of_trial(trial), point["seed"])
+                steps = _clone_steps(point, dataset, config)
+                trial |= self._planned_clone(dataset, config, steps)
+            else:
+                config = pretraining or _pretraining(point)
+                steps = _asm_steps(point, dataset, config)
+                trial |= self._planned_model(dataset, config, steps)
             if checkpoint:
                 trial |= _given_model(checkpoint, trial)
             else:
@@ -113,7 +124,7 @@ class PlanBuilder:
     def _planned_model(self, dataset: OfflineDataset, config: ASMConfig, steps: int) -> dict[str, Any]:
         """The model that a trial starts from; ``asm`` is where it will be once it is pretrained."""
         described: dict[str, Any] = {
-            "asm": str(self._store.place(dataset.meta.key, asm_identity(dataset, config), steps)),
+            "asm": str(self._store.place(dataset.meta.key, model_identity(dataset, config), steps)),
             "asm_steps": steps,
             "asm_epochs": round(steps * config.batch_size / len(dataset), 2),
             "asm_masking": "variable" if config.masking.variable else "fixed",
@@ -121,6 +132,14 @@ class PlanBuilder:
         if config.objective != "mam":
             described["asm_objective"] = config.objective
         return described
+
+    def _planned_clone(self, dataset: OfflineDataset, config: PretrainingConfig, steps: int) -> dict[str, Any]:
+        """The clone that a trial starts from; ``clone`` is where it will be once it is made."""
+        return {
+            "clone": str(self._store.place(dataset.meta.key, model_identity(dataset, config), steps)),
+            "clone_steps": steps,
+            "clone_epochs": round(steps * config.batch_size / len(dataset), 2),
+        }
 
 
 def _pretraining(point: Point) -> ASMConfig:
@@ -173,6 +192,25 @@ def _given_model(checkpoint: ASMCheckpoint, trial: Mapping[str, Any]) -> dict[st
         "asm_masking": "given",
         **({"network": {**network, "asm": {**network.get("asm", {}), **differing}}} if differing else {}),
     }
+
+
+def _given_clone(checkpoint: ASMCheckpoint, trial: Mapping[str, Any]) -> dict[str, Any]:
+    check_asm_data(checkpoint, trial["task"], trial["bins"])
+    return {
+        "clone": checkpoint.path,
+        "clone_steps": checkpoint.step,
+        "clone_epochs": round(checkpoint.epoch, 2),
+    }
+
+
+def _clone_steps(point: Point, dataset: OfflineDataset, config: PretrainingConfig) -> int:
+    """Steps of cloning: those that the point names, else as many as of an action structure model."""
+    for kind in ("clone", "asm"):
+        if f"{kind}_epochs" in point:
+            return int(point[f"{kind}_epochs"]) * -(-len(dataset) // config.batch_size)
+        if f"{kind}_steps" in point:
+            return int(point[f"{kind}_steps"])
+    raise UserError(f"{point['algorithm']} needs clone_steps or clone_epochs: give one with --set clone_steps=1000.")
 
 
 def _asm_steps(point: Point, dataset: OfflineDataset, config: ASMConfig) -> int:

@@ -6,7 +6,9 @@ from typing import Any
 
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.pretraining import ASMConfig
-from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.cloning.cloning import CloneConfig
+from spin_rl.algorithms.methods import METHODS, get_method
+from spin_rl.algorithms.presets import Preset, get_preset
 from spin_rl.errors import UserError, unknown_name
 
 MASKINGS = ("fixed", "variable")
@@ -62,3 +64,22 @@ def asm_config(
         seed=seed,
         **details,
     )
+
+
+def clone_config(algorithm: str, preset: Preset, seed: int, **details: Any) -> CloneConfig:
+    """What the clone that a method starts from is made with.
+
+    Args:
+        algorithm: the method, which says which network is cloned.
+        preset: gives the network's sizes.
+        seed: of the cloning.
+        **details: further fields of ``CloneConfig``.
+
+    Raises:
+        UserError: the method starts from no clone.
+    """
+    method = get_method(algorithm)
+    if not method.uses_clone:
+        clones = " or ".join(other.name for other in METHODS.values() if other.uses_clone)
+        raise UserError(f"{algorithm} starts from no clone: give a method that does, {clones}.")
+    return CloneConfig(method.cloned, preset, seed=seed, **details)

@@ -8,6 +8,9 @@ from typing import Any
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.model import ASMSizes
 from spin_rl.algorithms.asm.pretraining import ASMConfig
+from spin_rl.algorithms.cloning.cloning import CloneConfig
+from spin_rl.algorithms.presets import Preset
+from spin_rl.algorithms.pretraining.base import PretrainingConfig
 from spin_rl.errors import UserError
 from spin_rl.platform.common.json_files import read_json, write_json
 from spin_rl.sweeps.planning.identity import name_suffix, plan_digest, trial_ids
@@ -15,10 +18,10 @@ from spin_rl.sweeps.planning.identity import name_suffix, plan_digest, trial_ids
 
 @dataclass(frozen=True)
 class PretrainingPlan:
-    """An action structure model that trials start from, and the steps whose checkpoints they need."""
+    """A model that trials start from, of whichever kind, and the steps whose checkpoints they need."""
 
     dataset: str  # folder of the dataset
-    config: ASMConfig
+    config: PretrainingConfig
     steps: tuple[int, ...]
 
 
@@ -80,7 +83,7 @@ def read_plan(folder: Path) -> SweepPlan | None:
     record = read_json(folder / _PLAN)
     try:
         pretrainings = [
-            PretrainingPlan(item["dataset"], _asm_config(item["config"]), tuple(item["steps"]))
+            PretrainingPlan(item["dataset"], _config(item["config"]), tuple(item["steps"]))
             for item in record["pretrainings"]
         ]
         space = {name: tuple(values) for name, values in record["space"].items()}
@@ -92,6 +95,14 @@ def read_plan(folder: Path) -> SweepPlan | None:
 
 
 _PLAN = "plan.json"
+
+
+def _config(record: Mapping[str, Any]) -> PretrainingConfig:
+    if "network" in record:
+        preset = record["preset"]
+        nested = {"asm": ASMSizes(**preset["asm"]), "masking": Masking(**preset["masking"])}
+        return CloneConfig(**{**record, "preset": Preset(**{**preset, **nested})})
+    return _asm_config(record)
 
 
 def _asm_config(record: Mapping[str, Any]) -> ASMConfig:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
+from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.settings import NETWORK_SETTINGS
 from spin_rl.errors import UserError, unknown_name
 from spin_rl.sweeps.planning.builder import PlanBuilder
 from spin_rl.sweeps.planning.plan import SweepPlan
-from spin_rl.sweeps.planning.space import NEEDED, PRETRAINING, Space
+from spin_rl.sweeps.planning.space import CLONING, NEEDED, PRETRAINING, Space
 from spin_rl.sweeps.planning.sweep import Sweep, sweep_plan
 
 SCHEDULERS = ("none", "asha")
@@ -36,7 +38,9 @@ def search_plan(sweep: Sweep, space: Space, root: str, asm_root: Path) -> SweepP
     builder = PlanBuilder(root, asm_root)
     first = {name: values[0] for name, values in space.items()}
     problems = _problems(space, first, parameters, builder)
-    models = {name: parameters[name] for name in (*PRETRAINING, *TRUNK_SIZES) if name in parameters}
+    clones = any(get_method(algorithm).uses_clone for algorithm in space["algorithm"])
+    of_clones = (*CLONING, "head_width", *NETWORK_SETTINGS) if clones else ()
+    models = {name: parameters[name] for name in (*PRETRAINING, *TRUNK_SIZES, *of_clones) if name in parameters}
     rest = {name: first[name] for name in parameters if name not in models}
     trials = [
         builder.trial({**problem, **rest, **dict(zip(models, values, strict=True)), "seed": seed})

@@ -24,7 +24,11 @@ NEEDED = ("seed", "task", "bins", "level", "algorithm", "objective", "preset", "
 """Parameters that every space has. Trials are run in this order, so that an interrupted sweep has whole seeds."""
 
 PRETRAINING = ("asm_steps", "asm_epochs", "asm_objective", "asm_masking", "asm_precision")
-"""Parameters of the pretraining, for methods that start from a pretrained model."""
+"""Parameters of the pretraining, for methods that start from a pretrained action structure model."""
+
+CLONING = ("clone_steps", "clone_epochs")
+"""Parameters of the cloning, for methods that start from a clone. In a space without them a clone is made with as many
+steps or epochs as an action structure model."""
 
 SIZES = (*TRUNK_SIZES, "head_width")
 """Sizes of the transformer over sub-actions: SPIN's, in its pretrained models too, and SAINT's."""
@@ -32,10 +36,20 @@ SIZES = (*TRUNK_SIZES, "head_width")
 SETTINGS = (*FREE_SETTINGS, *NETWORK_SETTINGS)
 """Parameters that are settings of the training, by the same names."""
 
-PARAMETERS = (*NEEDED, "version", *PRETRAINING, *SIZES, *SETTINGS)
+PARAMETERS = (*NEEDED, "version", *PRETRAINING, *CLONING, *SIZES, *SETTINGS)
 """Every name that a space can hold."""
 
-_WHOLE = {"updates": 1, "evaluations": 1, "episodes": 1, "asm_steps": 0, "asm_epochs": 0, "seed": 0, "bins": 2}
+_WHOLE = {
+    "updates": 1,
+    "evaluations": 1,
+    "episodes": 1,
+    "asm_steps": 0,
+    "asm_epochs": 0,
+    "clone_steps": 0,
+    "clone_epochs": 0,
+    "seed": 0,
+    "bins": 2,
+}
 _WHOLE |= {"version": 1, **dict.fromkeys(SIZES, 1)}
 
 
@@ -101,9 +115,12 @@ def _around(usual: Mapping[str, Any], space: Space, names: tuple[str, ...]) -> I
 
 def _concerns(name: str, point: Point) -> bool:
     """Whether a parameter makes a difference for a point's method and objective."""
-    if name in PRETRAINING:
-        return starts_from_model(point["algorithm"])
     method = get_method(point["algorithm"])
+    if name in CLONING:
+        return method.uses_clone
+    if name in PRETRAINING:
+        as_long = name in ("asm_steps", "asm_epochs") and not any(other in point for other in CLONING)
+        return method.uses_asm or (method.uses_clone and as_long)
     if name in SIZES:
         return name in method.sizes
     if name in METHOD_SETTINGS:
@@ -114,8 +131,8 @@ def _concerns(name: str, point: Point) -> bool:
 
 
 def starts_from_model(algorithm: str) -> bool:
-    """Whether a method starts from a pretrained action structure model."""
-    return get_method(algorithm).uses_asm
+    """Whether a method starts from a pretrained model, of whichever kind."""
+    return get_method(algorithm).pretrained is not None
 
 
 def _settings_of(objective: str) -> set[str]:

@@ -54,6 +54,8 @@ class Sweep:
         space = {**self.space, **(self.tiny if tiny else {}), **changes}
         if "asm_epochs" in changes:
             space.pop("asm_steps", None)
+        if "clone_epochs" in changes:
+            space.pop("clone_steps", None)
         check_space(space)
         return space
 

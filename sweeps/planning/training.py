@@ -32,6 +32,7 @@ def training_plan(
     episodes: int,
     checkpoint: ASMCheckpoint | None = None,
     settings: Mapping[str, Any] | None = None,
+    clone_steps: int | None = None,
 ) -> SweepPlan:
     """Every method with every seed on one dataset; a seed's model is pretrained with that seed.
 
@@ -46,7 +47,7 @@ def training_plan(
         version: its version; the newest by default.
         root: where datasets are stored.
         asm_root: where action structure models are stored.
-        pretraining: configuration of the model for each seed; its keys are the seeds.
+        pretraining: configuration of the action structure model for each seed; its keys are the seeds.
         asm_steps: pretraining steps.
         preset: sizes of the networks.
         updates: policy updates of every trial.
@@ -54,6 +55,7 @@ def training_plan(
         episodes: episodes of an evaluation.
         checkpoint: a stored model that all start from, in the place of models pretrained for them.
         settings: other settings of all trials.
+        clone_steps: steps of cloning; as many as ``asm_steps`` by default.
 
     Raises:
         UserError: settings do not fit each other, or no method starts from a model and a checkpoint is given.
@@ -72,6 +74,7 @@ def training_plan(
         "evaluate_every": evaluate_every,
         "episodes": episodes,
         "asm_steps": asm_steps,
+        "clone_steps": asm_steps if clone_steps is None else clone_steps,
         **(settings or {}),
     }
     trials = [

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from spin_rl.algorithms.asm.checkpoints import asm_identity
+from spin_rl.algorithms.pretraining.checkpoints import model_identity
 from spin_rl.platform.asm_store.store import ASMStore, asm_root
 from spin_rl.sweeps.planning.datasets import open_by_path
 from spin_rl.sweeps.planning.plan import SweepPlan
@@ -54,7 +54,7 @@ def _pretraining(plan: SweepPlan, store: ASMStore) -> float | None:
     total = 0.0
     for item in plan.pretrainings:
         dataset = open_by_path(item.dataset)
-        identity = asm_identity(dataset, item.config)
+        identity = model_identity(dataset, item.config)
         stored = store.checkpoints(store.folder(dataset.meta.key, identity))
         missing = max(item.steps) - max((step for step in stored if step <= max(item.steps)), default=0)
         if missing == 0:

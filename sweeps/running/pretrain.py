@@ -7,8 +7,8 @@ from typing import Any
 import ray
 import torch
 
-from spin_rl.algorithms.asm.checkpoints import ensure_asm, missing_steps
-from spin_rl.algorithms.asm.pretraining import ASMConfig
+from spin_rl.algorithms.pretraining.base import PretrainingConfig
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained, missing_steps
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.sweeps.planning.datasets import open_by_path
 from spin_rl.sweeps.planning.plan import PretrainingPlan
@@ -23,7 +23,7 @@ def pretrain_all(plans: Sequence[PretrainingPlan], store: ASMStore, progress: Sw
     board = _Board.remote()  # type: ignore[attr-defined]
     tasks = {}
     for plan in missing:
-        label = f"ASM {plan.dataset.rsplit('/', 2)[1]} seed {plan.config.seed}"
+        label = f"{plan.config.label} {plan.dataset.rsplit('/', 2)[1]} seed {plan.config.seed}"
         bar = progress.add(label, max(plan.steps), "step")
         tasks[_pretrain.remote(plan.dataset, plan.config, plan.steps, str(store.root), board, bar)] = bar
     waiting = list(tasks)
@@ -56,9 +56,11 @@ class _Board:
 
 
 @ray.remote(num_cpus=1, max_retries=2)
-def _pretrain(dataset: str, config: ASMConfig, steps: tuple[int, ...], store: str, board: Any, bar: int) -> None:
+def _pretrain(
+    dataset: str, config: PretrainingConfig, steps: tuple[int, ...], store: str, board: Any, bar: int
+) -> None:
     torch.set_num_threads(1)  # the number of threads determines how sums are rounded
-    ensure_asm(
+    ensure_pretrained(
         ASMStore(Path(store)),
         open_by_path(dataset),
         config,

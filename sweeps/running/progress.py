@@ -157,7 +157,8 @@ class TrialProgress(Callback):
         self._active.add(trial.trial_id)
         self._last.pop(trial.trial_id, None)
         if trial.trial_id not in self._bars:
-            steps = f" {params['asm_steps']} steps" if "asm_steps" in params else ""
+            made = params.get("asm_steps", params.get("clone_steps"))
+            steps = "" if made is None else f" {made} steps"
             label = f"{params['algorithm']}{steps} {params['task']} {params['level']} seed {params['seed']}"
             self._bars[trial.trial_id] = self._progress.add(label, int(params["updates"]), "update")
 

@@ -157,8 +157,9 @@ def _study_spec(plan: SweepPlan, problem: Mapping[str, Any], folder: Path) -> St
         return [builder.trial({**point, "seed": seed}) for seed in plan.search["seeds"]]
 
     usual = {name: parameters[name].index(plan.space[name][0]) for name in parameters}
-    longest = len(parameters.get("asm_steps", ())) - 1
-    first = [{**usual, "asm_steps": index} for index in (0, longest, longest // 2)] if longest > 0 else [usual]
+    steps = "asm_steps" if "asm_steps" in parameters else "clone_steps"
+    longest = len(parameters.get(steps, ())) - 1
+    first = [{**usual, steps: index} for index in (0, longest, longest // 2)] if longest > 0 else [usual]
     return StudySpec(
         space={name: IntDistribution(0, len(values) - 1) for name, values in parameters.items()},
         make_trials=make_trials,

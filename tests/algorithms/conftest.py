@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.envs import catalogue
 from spin_rl.platform.asm_store.store import ASMCheckpoint, ASMStore
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
@@ -41,7 +41,7 @@ def asm_checkpoint(
     toy: OfflineDataset, asm_config: ASMConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> ASMCheckpoint:
     """A model after 30 steps."""
-    return ensure_asm(ASMStore(tmp_path_factory.mktemp("asm")), toy, asm_config, [30])[0]
+    return ensure_pretrained(ASMStore(tmp_path_factory.mktemp("asm")), toy, asm_config, [30])[0]
 
 
 @pytest.fixture

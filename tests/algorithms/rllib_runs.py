@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.cloning.files import load_clone
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.methods import get_method
@@ -21,14 +22,15 @@ TASK = get_task("cheetah-run")
 EVERY = 4  # updates of an iteration; every second one evaluates
 
 
-def configure(method: str, data: Path, asm: str | None = None) -> OfflineConfig:
+def configure(method: str, data: Path, model: str | None = None) -> OfflineConfig:
     config = ALGORITHMS[method].get_default_config()
     return (
         config.environment(TASK.gym_id)
         .offline_data(input_=[f"{data}/cheetah-run-3/medium-expert-v1"])
         .training(
             preset="tiny",
-            asm=asm if get_method(method).uses_asm else None,
+            asm=model if get_method(method).uses_asm else None,
+            clone=model if get_method(method).uses_clone else None,
             updates_per_iteration=EVERY,
             evaluate_every=2 * EVERY,
             evaluation_episodes=2,
@@ -41,7 +43,8 @@ def configure(method: str, data: Path, asm: str | None = None) -> OfflineConfig:
 def plain_loop(config: OfflineConfig, iterations: int) -> tuple[OfflineAgent, list[dict[str, dict[str, float]]]]:
     """What the algorithm reports, made without RLlib and without Ray."""
     spec = config.settings.agent_spec()
-    agent = OfflineAgent(spec, asm=load_asm(Path(config.asm)) if config.asm else None)
+    model = load_asm(Path(config.asm)) if config.asm else load_clone(Path(config.clone)) if config.clone else None
+    agent = OfflineAgent(spec, asm=model)
     data = DeviceTransitions(open_dataset(TASK.name, "medium-expert", root=config_root(config)), CPU)
     agent.prepare(data)
     results, evaluation, losses = [], {}, {}

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from spin_rl import cli
 from spin_rl.algorithms.asm import files as asm_files
 from spin_rl.algorithms.asm import pretraining
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.masking import Masking
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import ASMStore, asm_root
 from spin_rl.platform.common.leases import Lease
@@ -24,7 +24,7 @@ DAY = 24 * 3600
 
 @pytest.fixture
 def storage(toy, asm_config, tmp_path) -> Path:
-    ensure_asm(ASMStore(asm_root(tmp_path)), toy, asm_config, [0, 2, 4])
+    ensure_pretrained(ASMStore(asm_root(tmp_path)), toy, asm_config, [0, 2, 4])
     return tmp_path
 
 
@@ -86,7 +86,7 @@ def test_gc_keeps_what_sweeps_refer_to_and_what_was_used_lately(storage, asm, to
     assert "To free 3 folders" in dry.stdout
     assert len(folders(storage)) == 4
 
-    ensure_asm(ASMStore(asm_root(storage)), toy, asm_config, [2])  # somebody uses one that is old
+    ensure_pretrained(ASMStore(asm_root(storage)), toy, asm_config, [2])  # somebody uses one that is old
     with Lease(model / ".lease") as lease:
         assert lease.try_acquire()
         assert "2 belong to models that are being extended" in asm("gc", "--delete").stdout

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from spin_rl import cli
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
+from spin_rl.algorithms.asm.pretraining import ASMConfig, ASMPretraining
 from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.policies.cached import CachedPolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy
@@ -267,7 +267,7 @@ def test_an_imported_model_lies_in_the_store_as_one_that_policies_start_from(toy
     model = import_asm(plain.state_dict(), heads=2)
     stored = store_imported_asm(store, toy, model, origin="a file", epochs=3, seconds=12.5)
     assert (stored.task, stored.bins, stored.dataset_digest) == ("toy", 4, toy.meta.digest)
-    steps_per_epoch = Pretraining(toy, ASMConfig(sizes=SIZES)).steps_per_epoch
+    steps_per_epoch = ASMPretraining(toy, ASMConfig(sizes=SIZES)).steps_per_epoch
     assert (stored.step, stored.epoch, stored.pretrain_seconds) == (3 * steps_per_epoch, 3.0, 12.5)
     assert store_imported_asm(store, toy, model, origin="a file", epochs=3) == stored
     assert store_imported_asm(store, toy, model, origin="another file", epochs=3).key != stored.key

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from spin_rl.algorithms.asm.model import ActionStructureModel
+from spin_rl.algorithms.cloning.networks import get_network
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.methods import METHODS, get_method
 from spin_rl.algorithms.networks import precision
 from spin_rl.algorithms.objectives import OBJECTIVES, IQLSettings, get_objective
 from spin_rl.algorithms.objectives.gradient_step import GradientStep, clip_each
+from spin_rl.algorithms.policies import Policy
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training import updates
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
@@ -36,9 +38,12 @@ def make_spec(method: str = "factored", objective: str = "iql", **settings: obje
     return AgentSpec(method, OBSERVATION, NVEC, preset, known, batch_size=16)
 
 
-def make_asm(spec: AgentSpec) -> ActionStructureModel | None:
+def make_asm(spec: AgentSpec) -> ActionStructureModel | Policy | None:
+    method = get_method(spec.algorithm)
     torch.manual_seed(5)
-    return ActionStructureModel(OBSERVATION, NVEC, spec.preset.asm) if get_method(spec.algorithm).uses_asm else None
+    if method.uses_clone:
+        return get_network(method.cloned).build(OBSERVATION, NVEC, spec.preset)
+    return ActionStructureModel(OBSERVATION, NVEC, spec.preset.asm) if method.uses_asm else None
 
 
 @pytest.mark.parametrize(

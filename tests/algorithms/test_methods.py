@@ -38,7 +38,8 @@ def test_a_policy_that_starts_from_a_model_says_so_and_others_refuse_one(name):
     assert isinstance(policy, Policy)
     assert policy.nvec == (3, 2)
     starts = type(policy).start_from is not Policy.start_from
-    assert starts or method.pretrained is None
+    assert starts or method.pretrained in (None, "bc")
+    assert (method.pretrained == "bc") == bool(method.cloned)
     if not starts:
         with pytest.raises(NotImplementedError, match=f"{type(policy).__name__} starts from no pretrained model"):
             policy.start_from(None)

@@ -5,17 +5,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
-from spin_rl.algorithms.methods import METHODS, get_method
+from spin_rl.algorithms.methods import METHODS
 from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.settings import check_trial, parse_settings
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent, build_objective
 from spin_rl.algorithms.training.checkpoints import load_objective, save_agent_spec
 from spin_rl.errors import UserError
-from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
+from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits, model_for
 
 CPU = torch.device("cpu")
 
@@ -23,7 +22,7 @@ CPU = torch.device("cpu")
 def make(method: str, objective: str, asm_folder) -> OfflineAgent:
     settings = get_objective(objective).settings_class(critic_width=16)
     spec = AgentSpec(method, OBSERVATION, NVEC, get_preset("tiny", distill_steps=3), settings, batch_size=16)
-    return OfflineAgent(spec, asm=load_asm(asm_folder) if get_method(method).uses_asm else None)
+    return OfflineAgent(spec, asm=model_for(spec, asm_folder))
 
 
 @pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "iql"])

@@ -12,6 +12,7 @@ from spin_rl.algorithms.methods import METHODS
 from spin_rl.algorithms.policies import Policy
 from spin_rl.algorithms.policies.autoregressive import AutoregressivePolicy
 from spin_rl.algorithms.policies.base import choose
+from spin_rl.algorithms.policies.bpr import BPRPolicy
 from spin_rl.algorithms.policies.distilled import DistilledPolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy
 from spin_rl.algorithms.policies.slots import SlotPolicy
@@ -135,6 +136,13 @@ def plain_slots(policy: SlotPolicy, observation: torch.Tensor, _: torch.Tensor) 
     return plain_heads(policy.heads, mixed[:, -len(policy.nvec) :], policy.nvec)
 
 
+def plain_bpr(policy: BPRPolicy, observation: torch.Tensor, _: torch.Tensor) -> list[torch.Tensor]:
+    first, second = policy.encoder[0], policy.encoder[-1]
+    hidden = (observation @ first.weight.T + first.bias).clamp(min=0)
+    phi = (hidden @ second.weight.T + second.bias).clamp(min=0)
+    return plain_heads(policy.heads, phi[:, None].expand(-1, len(policy.nvec), -1), policy.nvec)
+
+
 def plain_student(policy: DistilledPolicy, observation: torch.Tensor, _: torch.Tensor) -> list[torch.Tensor]:
     student, tokens = policy.student, []
     for query in policy.queries:
@@ -179,6 +187,11 @@ PLAIN = {
     "spin-distill": plain_student,
     "finetune": plain_slots,
     "autoregressive": plain_autoregressive,
+    "factored-bc": plain_factored,
+    "bpr": plain_bpr,
+    "bpr-wide": plain_bpr,
+    "saint-bc": plain_slots,
+    "autoregressive-bc": plain_autoregressive,
 }
 
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from spin_rl.algorithms.asm.files import load_asm, save_asm
 from spin_rl.algorithms.asm.masking import Masking
-from spin_rl.algorithms.asm.pretraining import Pretraining, split_by_episode
+from spin_rl.algorithms.asm.pretraining import ASMPretraining
+from spin_rl.algorithms.pretraining.episodes import split_by_episode
 from spin_rl.errors import UserError
 from tests.algorithms.toy_agent import assert_same_bits
 
@@ -17,17 +18,17 @@ from tests.algorithms.toy_agent import assert_same_bits
 @pytest.mark.parametrize("variant", [{}, {"precision": "bfloat16", "masking": Masking(variable=True)}])
 def test_a_pretraining_that_is_cut_goes_on_to_the_same_bits(toy, asm_config, tmp_path, variant):
     config = replace(asm_config, **variant)
-    straight = Pretraining(toy, config)
+    straight = ASMPretraining(toy, config)
     straight.train(70)
 
-    first = Pretraining(toy, config)
+    first = ASMPretraining(toy, config)
     first.train(3)
     first.validate()  # looks, and leaves no trace
     first.train(11)
     (tmp_path / "11").mkdir()
     first.save(tmp_path / "11")
     torch.randn(100)
-    second = Pretraining(toy, config)
+    second = ASMPretraining(toy, config)
     second.load(tmp_path / "11")
     assert (second.step, second.seconds) == (11, first.seconds)
     second.train(70)
@@ -44,7 +45,7 @@ def test_the_seed_has_its_effect(toy, asm_config):
     models = []
     for seed in (1, 1, 2):
         torch.randn(10)
-        run = Pretraining(toy, replace(asm_config, seed=seed))
+        run = ASMPretraining(toy, replace(asm_config, seed=seed))
         run.train(5)
         models.append(run.model.state_dict())
     assert_same_bits(models[0], models[1])
@@ -56,7 +57,9 @@ def test_it_learns_what_there_is_to_learn(toy, asm_config):
     actions = np.zeros_like(toy.actions)
     actions[:, 0] = np.arange(len(actions)) % 2
     actions[:, 1], actions[:, 2] = actions[:, 0], 3 * actions[:, 0]
-    run = Pretraining(replace(toy, actions=actions), replace(asm_config, learning_rate=3e-3, masking=Masking(rate=0.3)))
+    run = ASMPretraining(
+        replace(toy, actions=actions), replace(asm_config, learning_rate=3e-3, masking=Masking(rate=0.3))
+    )
     before = run.validate()
     losses = []
     run.train(400, lambda step, loss: losses.append((step, loss)))
@@ -83,14 +86,14 @@ def test_whole_episodes_are_held_out(toy):
 def test_a_dataset_of_one_episode_can_be_pretrained_on(toy, asm_config):
     end = int(toy.episode_offsets[1])
     lone = replace(toy, transitions=toy.transitions[:end], episode_offsets=toy.episode_offsets[:2])
-    run = Pretraining(lone, asm_config)
+    run = ASMPretraining(lone, asm_config)
     run.train(2)
     assert run.steps_per_epoch == -(-end // 32)
     assert np.isfinite(run.validate().loss)
 
 
 def test_a_loss_that_is_not_finite_is_said(toy, asm_config):
-    run = Pretraining(toy, replace(asm_config, learning_rate=1e30))
+    run = ASMPretraining(toy, replace(asm_config, learning_rate=1e30))
     with pytest.raises(UserError, match=r"loss became nan at step .*smaller learning rate"):
         run.train(20)
 
@@ -101,7 +104,7 @@ def test_an_unknown_precision_is_refused(asm_config):
 
 
 def test_a_model_is_read_as_it_was_written(toy, asm_config, tmp_path):
-    model = Pretraining(toy, asm_config).model
+    model = ASMPretraining(toy, asm_config).model
     save_asm(model, tmp_path)
     read = load_asm(tmp_path)
     assert_same_bits(read.state_dict(), model.state_dict())
@@ -110,7 +113,7 @@ def test_a_model_is_read_as_it_was_written(toy, asm_config, tmp_path):
 
 @pytest.mark.parametrize("damage", ["missing", "foreign", "cut", "shape", "not-json"])
 def test_a_model_that_cannot_be_read_names_its_folder_and_the_command(toy, asm_config, tmp_path, damage):
-    save_asm(Pretraining(toy, asm_config).model, tmp_path)
+    save_asm(ASMPretraining(toy, asm_config).model, tmp_path)
     weights, shape = tmp_path / "model.safetensors", tmp_path / "model.json"
     match damage:
         case "missing":

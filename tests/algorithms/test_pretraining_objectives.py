@@ -9,7 +9,8 @@ import torch
 from spin_rl.algorithms.asm.masking import Masking, masked_cross_entropy
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.asm.modelling import VariationalModelling, local_to_global, negative_elbo
-from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining, spread
+from spin_rl.algorithms.asm.pretraining import ASMConfig, ASMPretraining
+from spin_rl.algorithms.pretraining.episodes import spread
 from spin_rl.errors import UserError
 from tests.algorithms.test_policies import random_actions
 
@@ -85,14 +86,14 @@ def test_a_latent_carries_what_sub_actions_share():
 @pytest.mark.parametrize("objective", ["mam", "vam", "cam"])
 def test_a_stopped_pretraining_goes_on_to_the_same_bits(toy, asm_config, tmp_path, objective):
     config = replace(asm_config, objective=objective, latent_width=4)
-    whole = Pretraining(toy, config)
+    whole = ASMPretraining(toy, config)
     before = whole.validate().objective_loss
     whole.train(60)
-    stopped = Pretraining(toy, config)
+    stopped = ASMPretraining(toy, config)
     stopped.train(40)
     stopped.save(tmp_path)
     torch.manual_seed(99)
-    resumed = Pretraining(toy, config)
+    resumed = ASMPretraining(toy, config)
     resumed.load(tmp_path)
     resumed.train(60)
     for name, value in whole.model.state_dict().items():
@@ -102,7 +103,7 @@ def test_a_stopped_pretraining_goes_on_to_the_same_bits(toy, asm_config, tmp_pat
 
 
 def test_the_heads_learn_nothing_from_a_contrast_and_all_else_does(toy, asm_config):
-    pretraining = Pretraining(toy, replace(asm_config, objective="cam"))
+    pretraining = ASMPretraining(toy, replace(asm_config, objective="cam"))
     before = {name: value.clone() for name, value in pretraining.model.named_parameters()}
     pretraining.train(1)
     moved = {name for name, value in pretraining.model.named_parameters() if not torch.equal(value, before[name])}
@@ -131,7 +132,9 @@ def test_a_masked_model_keeps_the_address_it_had_before_there_were_other_objecti
 
 
 def test_held_out_episodes_are_looked_at_at_the_rate_of_training(toy, asm_config):
-    some, most = (Pretraining(toy, replace(asm_config, masking=Masking(rate))).validate().loss for rate in (0.15, 0.95))
+    some, most = (
+        ASMPretraining(toy, replace(asm_config, masking=Masking(rate))).validate().loss for rate in (0.15, 0.95)
+    )
     assert some != most
 
 
@@ -148,4 +151,4 @@ def test_what_cannot_be_pretrained_with_is_refused(toy, asm_config):
         ASMConfig(objective="cam", temperature=0.0)
     lone = replace(toy, metadata=replace(toy.metadata, nvec=(3,)))
     with pytest.raises(UserError, match="has one: pretrain with mam or vam"):
-        Pretraining(lone, replace(asm_config, objective="cam"))
+        ASMPretraining(lone, replace(asm_config, objective="cam"))

@@ -18,8 +18,8 @@ from spin_rl import cli
 from spin_rl.algorithms.asm import probes
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.asm.pretraining import split_by_episode
 from spin_rl.algorithms.asm.probes import attention_maps, attention_of_dataset, linear_probe
+from spin_rl.algorithms.pretraining.episodes import split_by_episode
 from spin_rl.errors import UserError
 from spin_rl.platform.reports.attention import attention_figure
 from tests.algorithms.test_policies import random_actions

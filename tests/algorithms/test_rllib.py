@@ -17,13 +17,15 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from safetensors.torch import load_file
 
 from spin_rl.algorithms import rllib
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, SPINConfig, register_algorithms
 from spin_rl.algorithms.training.checkpoints import load_policy
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.datasets import open_dataset
+from spin_rl.sweeps.planning.models import clone_config
 from tests.algorithms.rllib_runs import EVERY, TASK, configure, numbers, plain_loop
 
 pytestmark = pytest.mark.integration
@@ -40,12 +42,19 @@ def cluster() -> Iterator[None]:
 def asm(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     dataset = open_dataset(TASK.name, "medium-expert", root=small_data)
     config = ASMConfig(sizes=get_preset("tiny").asm, batch_size=64)
-    return ensure_asm(ASMStore(tmp_path_factory.mktemp("asm")), dataset, config, [20])[0].path
+    return ensure_pretrained(ASMStore(tmp_path_factory.mktemp("asm")), dataset, config, [20])[0].path
+
+
+def clone_of(method: str, data: Path, folder: Path) -> str:
+    dataset = open_dataset(TASK.name, "medium-expert", root=data)
+    config = clone_config(method, get_preset("tiny"), 0, batch_size=64)
+    return ensure_pretrained(ASMStore(folder), dataset, config, [20])[0].path
 
 
 @pytest.mark.parametrize("method", ALGORITHMS)
 def test_an_algorithm_is_the_plain_loop_and_goes_on_from_its_checkpoint(small_data, asm, tmp_path, method):
-    config = configure(method, small_data, asm)
+    cloned = get_method(method).uses_clone
+    config = configure(method, small_data, clone_of(method, small_data, tmp_path) if cloned else asm)
     agent, expected = plain_loop(config.copy(copy_frozen=False), 4)
     algorithm = config.build_algo()
     results = [algorithm.train() for _ in range(2)]

@@ -7,9 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.methods import METHODS, get_method
+from spin_rl.algorithms.methods import METHODS
 from spin_rl.algorithms.networks.stacked import stack
 from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
 from spin_rl.algorithms.presets import get_preset
@@ -17,7 +16,7 @@ from spin_rl.algorithms.training.agent import AgentSpec, DivergedError, OfflineA
 from spin_rl.algorithms.training.checkpoints import load_objective, save_agent_spec
 from spin_rl.algorithms.training.seeds import SeedsAgent
 from spin_rl.errors import UserError
-from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
+from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits, model_for
 
 SEEDS = (3, 4, 7)
 
@@ -31,12 +30,12 @@ def make(method: str, objective: str, asm_folder, **settings: object) -> tuple[S
     """The seeds at once, and one by one: each made when it is asked for, as it seeds torch's generator."""
     known = get_objective(objective).settings_class(critic_width=16, **settings)
     spec = AgentSpec(method, OBSERVATION, NVEC, get_preset("tiny", distill_steps=3), known, batch_size=16)
-    asm = load_asm(asm_folder) if get_method(method).uses_asm else None
+    asm = model_for(spec, asm_folder)
     return SeedsAgent(spec, SEEDS, asm=asm), (OfflineAgent(replace(spec, seed=seed), asm=asm) for seed in SEEDS)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "autoregressive"])
+@pytest.mark.parametrize("method", [name for name in METHODS if not name.startswith("autoregressive")])
 def test_each_seed_is_what_it_is_alone_dropout_and_clipping_included(data, asm_folder, method, objective):
     settings = {"gradient_clip": 0.5, "lr_decay": "cosine", "lr_decay_updates": 8}
     together, alone = make(method, objective, asm_folder, **settings)

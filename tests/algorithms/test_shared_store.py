@@ -22,11 +22,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spin_rl.algorithms.asm import checkpoints as pretrained
-from spin_rl.algorithms.asm.checkpoints import ensure_asm, missing_steps
 from spin_rl.algorithms.asm.files import load_asm
-from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
+from spin_rl.algorithms.asm.pretraining import ASMConfig, ASMPretraining
 from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.pretraining import checkpoints as pretrained
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained, missing_steps
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.extension import extending
 from spin_rl.platform.asm_store.store import ASMStore, asm_root, read_checkpoint
@@ -39,7 +39,7 @@ from tests.toy import toy_task
 
 CONFIG = ASMConfig(sizes=get_preset("tiny").asm, batch_size=32)
 FORKS = get_context("forkserver")
-FORKS.set_forkserver_preload(["spin_rl.algorithms.asm.checkpoints"])
+FORKS.set_forkserver_preload(["spin_rl.algorithms.pretraining.checkpoints"])
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def data(tmp_path_factory) -> str:
 def straight(data, tmp_path_factory) -> dict[int, Path]:
     """Checkpoints of a pretraining that nobody disturbed."""
     steps = [0, 10, 20, 30, 60, 120]
-    made = ensure_asm(ASMStore(tmp_path_factory.mktemp("straight")), open_toy(data), CONFIG, steps)
+    made = ensure_pretrained(ASMStore(tmp_path_factory.mktemp("straight")), open_toy(data), CONFIG, steps)
     return {checkpoint.step: Path(checkpoint.path) for checkpoint in made}
 
 
@@ -117,8 +117,8 @@ def _ask(name: str, folder: Path, data: str, lasts: float, steps: list[int], tra
     logging.basicConfig(filename=folder / f"{name}.log", force=True)
     torch.set_num_threads(1)
     updates: list[int] = []
-    update = Pretraining._update
-    Pretraining._update = lambda run, rows: updates.append(1) or update(run, rows)
+    update = ASMPretraining._update
+    ASMPretraining._update = lambda run, rows: updates.append(1) or update(run, rows)
 
     def on_step(step, loss):
         if step in traps:
@@ -126,7 +126,7 @@ def _ask(name: str, folder: Path, data: str, lasts: float, steps: list[int], tra
             while not (folder / f"{name}.go-{step}").exists():
                 time.sleep(0.01)
 
-    made = ensure_asm(ASMStore(asm_root(folder)), open_toy(data), CONFIG, steps, on_step=on_step)
+    made = ensure_pretrained(ASMStore(asm_root(folder)), open_toy(data), CONFIG, steps, on_step=on_step)
     (folder / f"{name}.json").write_text(json.dumps({"paths": [one.path for one in made], "updates": len(updates)}))
 
 
@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_is_moved_aside_and_made_again(stored, straight, da
     flip_a_bit(damaged / name)
     assert missing_steps(stored, open_toy(data), CONFIG, [10, 20]) == [20]
     steps = []
-    ensure_asm(stored, open_toy(data), CONFIG, [20], on_step=lambda step, loss: steps.append(step))
+    ensure_pretrained(stored, open_toy(data), CONFIG, [20], on_step=lambda step, loss: steps.append(step))
     assert steps == [20]
     assert_as_made_straight(damaged, straight)
     (aside,) = damaged.parent.glob("damaged-000000020-*")
@@ -239,7 +239,9 @@ def test_nothing_is_built_on_a_damaged_checkpoint_and_it_is_made_again_on_the_wa
         flip_a_bit(place(stored, straight, step) / "training.safetensors")
     shutil.rmtree(place(stored, straight, 120))
     made = []
-    ensure_asm(stored, open_toy(data), CONFIG, [120], on_checkpoint=lambda checkpoint: made.append(checkpoint.step))
+    ensure_pretrained(
+        stored, open_toy(data), CONFIG, [120], on_checkpoint=lambda checkpoint: made.append(checkpoint.step)
+    )
     assert made == [30, 60, 120]
     for step in (30, 60, 120):
         assert_as_made_straight(place(stored, straight, step), straight)
@@ -254,7 +256,7 @@ def test_a_damaged_model_is_not_trained_on(stored, straight):
 def test_a_checkpoint_without_digests_counts_as_damaged(stored, straight, data):
     (place(stored, straight, 20) / "SHA256SUMS").unlink()
     assert missing_steps(stored, open_toy(data), CONFIG, list(straight)) == [20]
-    ensure_asm(stored, open_toy(data), CONFIG, [20])
+    ensure_pretrained(stored, open_toy(data), CONFIG, [20])
     assert_as_made_straight(place(stored, straight, 20), straight)
 
 

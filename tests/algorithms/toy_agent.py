@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.model import ActionStructureModel
+from spin_rl.algorithms.cloning.networks import get_network
 from spin_rl.algorithms.data.batches import Batch
 from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.objectives import IQLSettings
+from spin_rl.algorithms.policies import Policy
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 
@@ -21,9 +24,19 @@ def agent_spec(algorithm: str, *, seed: int = 0, trunk_dropout: bool = True) -> 
 
 
 def make_agent(algorithm: str, asm_folder: Path, **changes: object) -> OfflineAgent:
-    """An agent; with the model in ``asm_folder`` where its method uses one."""
-    asm = load_asm(asm_folder) if get_method(algorithm).uses_asm else None
-    return OfflineAgent(agent_spec(algorithm, **changes), asm=asm)
+    """An agent; with the model in ``asm_folder``, or a clone, where its method starts from one."""
+    spec = agent_spec(algorithm, **changes)
+    return OfflineAgent(spec, asm=model_for(spec, asm_folder))
+
+
+def model_for(spec: AgentSpec, asm_folder: Path) -> ActionStructureModel | Policy | None:
+    """What a policy starts from: the model in ``asm_folder``, an untrained clone, or nothing."""
+    method = get_method(spec.algorithm)
+    if method.uses_clone:
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            return get_network(method.cloned).build(spec.observation_size, spec.nvec, spec.preset)
+    return load_asm(asm_folder) if method.uses_asm else None
 
 
 def random_batch(count: int, dtype: torch.dtype = torch.float32) -> Batch:

@@ -10,7 +10,7 @@ import torch
 from harness import make_random_dataset, show
 from learner import make_asm, make_spec
 
-from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
+from spin_rl.algorithms.asm.pretraining import ASMConfig, ASMPretraining
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
@@ -34,7 +34,7 @@ def rate(agent: OfflineAgent | SeedsAgent, data: DeviceTransitions, updates: int
 
 def pretraining_rate(dataset: OfflineDataset, spec: AgentSpec, device: torch.device) -> float:
     """Steps per second with minibatches of 1024, the paper's."""
-    pretraining = Pretraining(dataset, ASMConfig(sizes=spec.preset.asm), device)
+    pretraining = ASMPretraining(dataset, ASMConfig(sizes=spec.preset.asm), device)
     pretraining.train(50)
     started = time.perf_counter()
     pretraining.train(50 + STEPS)

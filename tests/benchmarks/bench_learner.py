@@ -16,10 +16,10 @@ import ray
 import torch
 from harness import make_random_dataset, paired, show
 
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.algorithms.rllib import ALGORITHMS
 from spin_rl.algorithms.rllib.config import OfflineConfig
 from spin_rl.algorithms.training.agent import OfflineAgent
@@ -62,7 +62,7 @@ def main() -> None:
             sizes = config.settings.resolved_preset().asm
             if name != "factored":
                 store = ASMStore(Path(folder) / "asm")
-                config.training(asm=ensure_asm(store, dataset, ASMConfig(sizes=sizes), [0])[0].path)
+                config.training(asm=ensure_pretrained(store, dataset, ASMConfig(sizes=sizes), [0])[0].path)
             algorithm = config.build_algo()
             algorithm.train()  # the first iteration only evaluates
             asm = ActionStructureModel(dataset.meta.observation_size, dataset.meta.nvec, sizes)

@@ -25,10 +25,10 @@ from harness import make_random_dataset
 from ray import tune
 from ray.tune.execution.tune_controller import TuneController
 
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.common.ray_session import ray_session
@@ -220,10 +220,10 @@ def bench_store() -> None:
     with TemporaryDirectory() as root:
         dataset = open_by_path(make_random_dataset(Path(root), "cheetah-run", 4000))
         store, config = ASMStore(Path(root) / "asm"), ASMConfig(sizes=get_preset("small").asm)
-        (made,) = ensure_asm(store, dataset, config, (1,))
+        (made,) = ensure_pretrained(store, dataset, config, (1,))
         meter, rounds = Meter(), 20
         for what, ask in (
-            ("found", lambda: ensure_asm(store, dataset, config, (1,))),
+            ("found", lambda: ensure_pretrained(store, dataset, config, (1,))),
             ("loaded", lambda: load_asm(Path(made.path))),
         ):
             with meter.of(Path(root) / "asm"):

@@ -16,12 +16,12 @@ from tempfile import TemporaryDirectory
 import torch
 from harness import make_random_dataset
 
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.pretraining import ASMConfig
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.presets import get_preset
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.datasets import OfflineDataset, open_dataset
@@ -41,7 +41,7 @@ def seconds(work: Callable[[], object]) -> float:
 def pretrain(root: Path, dataset: OfflineDataset, config: ASMConfig, stops: Iterable[int]) -> None:
     """Each of ``stops`` from the first step on: a store of its own finds nothing."""
     for stop in stops:
-        ensure_asm(ASMStore(root / str(stop)), dataset, config, [stop])
+        ensure_pretrained(ASMStore(root / str(stop)), dataset, config, [stop])
 
 
 def train(algorithm: str, dataset: OfflineDataset, folders: list[Path], data: DeviceTransitions) -> None:
@@ -66,7 +66,7 @@ def main() -> None:
         shared, apart = ASMStore(root / "shared"), root / "apart"
         pretrain(root / "warm-up", dataset, config, [5])
         checkpoints = []
-        with_store = seconds(lambda: checkpoints.extend(ensure_asm(shared, dataset, config, list(STOPS))))
+        with_store = seconds(lambda: checkpoints.extend(ensure_pretrained(shared, dataset, config, list(STOPS))))
         without = seconds(lambda: pretrain(apart, dataset, config, STOPS))
         show(f"{len(STOPS)} models through the store against as many pretrainings", with_store, without)
         data = DeviceTransitions(dataset, torch.device("cpu"))

@@ -21,9 +21,9 @@ TINY = {"preset": "tiny", "updates": 4, "evaluate_every": 2, "episodes": 1, "asm
 OPTIONS = "--preset tiny --updates 4 --evaluate-every 2 --episodes 1 --asm-steps 2"
 
 
-def typed(words: str, root: Path, storage: Path) -> str:
+def typed(words: str, root: Path | None, storage: Path) -> str:
     """What ``spin-rl`` prints for these words."""
-    arguments = [*words.split(), "--root", str(root), "--storage", str(storage)]
+    arguments = [*words.split(), *(["--root", str(root)] if root else []), "--storage", str(storage)]
     result = CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
@@ -103,6 +103,51 @@ def test_pretrain_finds_what_its_command_made(small_data, tmp_path):
         on_step=lambda *_: pytest.fail("was pretrained again"),
     )
     assert Path(found.path).is_relative_to(tmp_path)
+
+
+def test_pretrain_makes_the_clone_that_a_training_plans_and_the_store_lists_it(plans, small_data, tmp_path):
+    words = "pretrain cheetah-run medium-expert --method bpr --preset tiny --steps 2 --seed 5"
+    assert "step-000000002" in typed(words, small_data, tmp_path).replace("\n", "")
+    for algorithm in ("bpr", "factored-bc"):
+        typed(f"train {algorithm} cheetah-run medium-expert {OPTIONS} --seed 5", small_data, tmp_path)
+        plan, _ = plans[-1]
+        (trial,) = plan.trials
+        assert Path(trial["clone"]).is_dir()
+        assert (trial["clone_steps"], plan.pretrainings[0].steps) == (2, (2,))
+    assert "bc factored 16" in typed("asm list", None, tmp_path)
+    key = Path(trial["clone"]).parent.name
+    shown = typed(f"asm show {key}", None, tmp_path)
+    assert "kind" in shown
+    typed(f"train factored-bc cheetah-run medium-expert {OPTIONS} --clone {key}", small_data, tmp_path)
+    plan, _ = plans[-1]
+    assert plan.trials[0]["clone"] == trial["clone"]
+    assert not plan.pretrainings
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "message"),
+    [
+        ("factored-bc", {"asm": "x"}, "factored-bc starts from a pretrained clone, but asm=x is given"),
+        ("spin", {"clone": "x"}, "spin starts from a pretrained action structure model, but clone=x is given"),
+        ("factored", {"clone": "x"}, "factored starts from no pretrained model, but clone=x is given"),
+    ],
+)
+def test_a_model_of_the_wrong_kind_is_refused_before_any_data_is_read(tmp_path, algorithm, options, message):
+    with pytest.raises(UserError, match=message):
+        api.train(algorithm, "cheetah-run", "medium-expert", root=tmp_path, storage=tmp_path, **options)
+
+
+def test_a_clone_for_another_policy_is_refused(small_data, tmp_path):
+    where = {"root": small_data, "storage": tmp_path}
+    task = ("cheetah-run", "medium-expert")
+    (clone,) = api.pretrain(*task, method="saint-bc", preset="tiny", steps=0, **where)
+    with pytest.raises(UserError, match="The clone has network saint, the policy needs factored"):
+        api.train("bpr", *task, clone=clone.path, **TINY, **where)
+    (asm,) = api.pretrain(*task, preset="tiny", steps=0, **where)
+    with pytest.raises(UserError, match="holds no clone that can be read"):
+        api.train("bpr", *task, clone=asm.path, **TINY, **where)
+    with pytest.raises(UserError, match="factored starts from no pretrained model"):
+        api.pretrain(*task, method="factored", **where)
 
 
 def test_pretrain_counts_to_the_last_step_and_leaves_the_threads_alone(small_data, tmp_path):

@@ -12,7 +12,7 @@ import torch
 import typer
 
 from spin_rl import cli
-from spin_rl.algorithms.asm.checkpoints import ensure_asm
+from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.algorithms.rllib.config import OfflineConfig
 from spin_rl.algorithms.settings import parse_settings
 from spin_rl.platform.asm_store.store import ASMStore, asm_root
@@ -90,6 +90,13 @@ def test_the_command_carries_every_setting() -> None:
     assert parse_settings(params["settings"]) == {"expectile": 0.7, "network": {"policy_dropout": 0.1}}
 
 
+def test_the_command_starts_from_the_clone() -> None:
+    clone = {"clone": "/results/asm/x/step-000000020", "clone_steps": 20, "clone_epochs": 0.1}
+    params = understood(repeat_command({k: v for k, v in TRIAL.items() if not k.startswith("asm")} | clone))
+    assert (params["clone"], params["asm"]) == (clone["clone"], None)
+    assert parse_settings(params["settings"]) == {"expectile": 0.7, "network": {"policy_dropout": 0.1}}
+
+
 def test_the_command_finds_data_by_address() -> None:
     command = repeat_command(TRIAL | {"dataset": "s3://bucket/data/cheetah-run-3/medium-expert-v12"})
     assert "--root s3://bucket/data --version 12 " in str(command)
@@ -134,7 +141,7 @@ def test_the_command_repeats_a_trial_with_its_model_and_its_settings(
     dataset = open_dataset(trial["task"], trial["level"], root=str(small_data))
     store = ASMStore(asm_root(tmp_path))
     for needed in plan.pretrainings:
-        ensure_asm(store, dataset, needed.config, needed.steps, device=torch.device("cpu"))
+        ensure_pretrained(store, dataset, needed.config, needed.steps, device=torch.device("cpu"))
     command = shlex.split(str(repeat_command(trial)))
     monkeypatch.setattr(sys, "argv", [*command, "--storage", str(tmp_path), "--name", "again"])
     with pytest.raises(SystemExit) as ended:

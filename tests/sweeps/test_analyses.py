@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,7 +12,7 @@ from spin_rl.platform.reports.report import make_report
 from spin_rl.platform.reports.sections import Section, write_sections
 from spin_rl.platform.results.files import MetricsFile, SweepResults, read_sweep, start_sweep
 from spin_rl.sweeps import baselines, head_size, masking, pretraining_length
-from spin_rl.sweeps.analysis.outcomes import outcomes
+from spin_rl.sweeps.analysis.outcomes import outcomes, with_clones
 from tests.platform.sweep_fixture import METHODS
 
 UPDATES = range(0, 1001, 100)
@@ -180,3 +181,18 @@ def test_masking_compares_what_is_equal_but_for_one_thing(tmp_path):
     table = only(masking.analysis(read_sweep(tmp_path))).data["pairs"].set_index(["with", "first", "second"])
     spin = table.loc[("SPIN", "variable masking", "fixed masking")]
     assert (spin["difference"], spin["pairs"], spin["won"]) == (pytest.approx((50 + 10) / 2), 6, 6)
+
+
+def test_clones_stand_on_the_same_axis_as_action_structure_models():
+    trials = pd.DataFrame(
+        {
+            "algorithm": ["factored", "spin", "bpr"],
+            "asm_steps": [np.nan, 20.0, np.nan],
+            "clone_steps": [np.nan, np.nan, 30.0],
+            "clone_epochs": [np.nan, np.nan, 2.0],
+        }
+    )
+    shown = with_clones(trials)
+    assert shown["asm_steps"].fillna(-1).tolist() == [-1, 20, 30]
+    assert shown["asm_epochs"].fillna(-1).tolist() == [-1, -1, 2]
+    assert with_clones(trials[["algorithm", "asm_steps"]]).equals(trials[["algorithm", "asm_steps"]])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from spin_rl.algorithms.methods import METHODS
+from spin_rl.algorithms.presets import get_preset
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.store import asm_root
 from spin_rl.platform.common.json_files import read_json, write_json
@@ -224,3 +225,49 @@ def test_the_published_pretraining_is_the_default_of_the_paper_preset_only():
     assert (quick.masking.variable, quick.precision) == (True, "bfloat16")
     asked = asm_config("paper", 0, masking=masking_of("paper", "variable"), precision="bfloat16")
     assert (asked.masking.variable, asked.precision) == (True, "bfloat16")
+
+
+CLONES = ONE | {"seed": (0,), "algorithm": ("factored", "spin", "factored-bc", "bpr")}
+
+
+def test_a_clone_is_made_as_long_as_a_model_unless_it_has_a_length_of_its_own():
+    found = [(p["algorithm"], p.get("asm_steps"), p.get("clone_steps")) for p in points(CLONES)]
+    assert found == [
+        ("factored", None, None),
+        *[(method, steps, None) for method in ("spin", "factored-bc", "bpr") for steps in (0, 20)],
+    ]
+    found = [(p["algorithm"], p.get("asm_steps"), p.get("clone_steps")) for p in points(CLONES | {"clone_steps": (7,)})]
+    assert found[1:] == [("spin", 0, None), ("spin", 20, None), ("factored-bc", None, 7), ("bpr", None, 7)]
+
+
+def test_methods_that_start_from_the_same_network_share_its_clone(small_data, tmp_path):
+    sweep = Sweep("clones", "?", CLONES)
+    plan = plan_of(small_data, tmp_path, sweep)
+    assert [(item.config.label, item.steps) for item in plan.pretrainings] == [
+        ("ASM", (0, 20)),
+        ("clone of factored", (0, 20)),
+    ]
+    trials = {(trial["algorithm"], trial.get("clone_steps")): trial for trial in plan.trials if "clone" in trial}
+    assert len(trials) == 4
+    assert trials["bpr", 20]["clone"] == trials["factored-bc", 20]["clone"] != trials["bpr", 0]["clone"]
+    assert not any(name.startswith("asm") for trial in trials.values() for name in trial)
+    write_plan(tmp_path, plan)
+    assert read_plan(tmp_path) == plan
+
+
+def test_a_clone_has_the_sizes_of_its_trial(small_data, tmp_path):
+    sweep = Sweep("clones", "?", CLONES | {"algorithm": ("factored-bc", "bpr", "saint-bc"), "asm_steps": (5,)})
+    plan = plan_of(small_data, tmp_path, sweep, {"policy_width": (24,), "head_width": (8,), "width": (32,)})
+    sizes = {item.config.network: item.config.preset for item in plan.pretrainings}
+    assert sizes["factored"].policy_width == 24
+    assert (sizes["saint"].asm.width, sizes["saint"].asm.head_width) == (32, 8)
+    assert sizes["factored"].asm == get_preset("paper").asm  # bpr's heads are not cloned
+
+
+def test_a_clone_needs_a_length(small_data, tmp_path):
+    space = {name: values for name, values in CLONES.items() if name != "asm_steps"}
+    sweep = Sweep("clones", "?", space | {"algorithm": ("bpr",)})
+    with pytest.raises(UserError, match="bpr needs clone_steps or clone_epochs"):
+        plan_of(small_data, tmp_path, sweep)
+    plan = plan_of(small_data, tmp_path, sweep, {"clone_epochs": (3,)})
+    assert [trial["clone_steps"] for trial in plan.trials] == [3 * 2]

@@ -1,4 +1,4 @@
-"""Pretrained action structure models on demand: found in the store, or trained from the nearest earlier one."""
+"""Pretrained models on demand: found in the store, or trained from the nearest earlier one."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from spin_rl.algorithms.asm.pretraining import ASMConfig, Pretraining
+from spin_rl.algorithms.pretraining.base import Pretraining, PretrainingConfig
 from spin_rl.errors import UserError
 from spin_rl.platform.asm_store.digests import damage_of
 from spin_rl.platform.asm_store.extension import Extension, extending
@@ -20,15 +20,15 @@ from spin_rl.platform.datasets import OfflineDataset
 logger = logging.getLogger(__name__)
 
 
-def asm_identity(dataset: OfflineDataset, config: ASMConfig) -> dict[str, Any]:
+def model_identity(dataset: OfflineDataset, config: PretrainingConfig) -> dict[str, Any]:
     """The values that address a model in the store."""
     return {"dataset": dataset.meta.digest, **config.identity()}
 
 
-def ensure_asm(
+def ensure_pretrained(
     store: ASMStore,
     dataset: OfflineDataset,
-    config: ASMConfig,
+    config: PretrainingConfig,
     steps: Sequence[int],
     *,
     device: torch.device | None = None,
@@ -42,7 +42,7 @@ def ensure_asm(
     """
     if not steps or min(steps) < 0:
         raise UserError(f"Pretraining steps are numbers from 0 on; got {list(steps)}.")
-    identity = asm_identity(dataset, config)
+    identity = model_identity(dataset, config)
     folder = store.folder(dataset.meta.key, identity)
     while True:
         found, damaged = _look(folder, steps)
@@ -61,9 +61,11 @@ def ensure_asm(
     return [found[step] for step in steps]
 
 
-def missing_steps(store: ASMStore, dataset: OfflineDataset, config: ASMConfig, steps: Sequence[int]) -> list[int]:
+def missing_steps(
+    store: ASMStore, dataset: OfflineDataset, config: PretrainingConfig, steps: Sequence[int]
+) -> list[int]:
     """Those of ``steps`` at which the store holds no checkpoint, or a damaged one."""
-    found, _ = _look(store.folder(dataset.meta.key, asm_identity(dataset, config)), steps)
+    found, _ = _look(store.folder(dataset.meta.key, model_identity(dataset, config)), steps)
     for checkpoint in found.values():
         mark_used(checkpoint)
     return sorted(set(steps) - set(found))
@@ -80,7 +82,7 @@ def _extend(
     extension: Extension,
     identity: dict[str, Any],
     dataset: OfflineDataset,
-    config: ASMConfig,
+    config: PretrainingConfig,
     steps: Sequence[int],
     device: torch.device | None,
     on_step: Callable[[int, float], None] | None,
@@ -90,7 +92,7 @@ def _extend(
     missing = {step for step in steps if extension.sound(step) is None}
     if not missing:
         return
-    pretraining = Pretraining(dataset, config, device)
+    pretraining = config.begin(dataset, device)
     keep = _keeper(extension, pretraining, on_step)
     reached = -1
     while missing:

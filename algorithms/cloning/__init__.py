@@ -1,0 +1,1 @@
+"""Clones: a policy's own network, pretrained by behaviour cloning, that policies start from."""
