@@ -8,6 +8,7 @@ from spin_rl.algorithms.asm.files import read_shape
 from spin_rl.algorithms.data.features import FeatureStorage
 from spin_rl.algorithms.methods import METHOD_SETTINGS, METHODS, get_method
 from spin_rl.algorithms.networks.precision import check_onednn, check_precision
+from spin_rl.algorithms.objectives import get_objective
 from spin_rl.algorithms.settings.training import TrainingSettings
 from spin_rl.algorithms.training.agent import check_asm_data, check_asm_shape
 from spin_rl.algorithms.training.seeds import check_seeds
@@ -19,6 +20,8 @@ def check_settings(settings: TrainingSettings) -> None:
     """UserError where settings do not fit each other, the objective, the method or its model; reads no transitions."""
     settings.objective_settings()
     get_method(settings.method_name).check_objective(settings.objective)
+    if settings.env:
+        get_objective(settings.objective).check_actions(settings.dataset().nvec)
     check_device(settings)
     check_learners(settings)
     check_seeds_at_once(settings)

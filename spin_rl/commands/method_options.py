@@ -13,7 +13,12 @@ from spin_rl.commands.options import one_of
 from spin_rl.errors import unknown_name
 
 Algorithm = Annotated[str, typer.Argument(metavar="ALGORITHM", help=f"Method: {one_of(METHODS)}.")]
-ObjectiveName = Annotated[str, typer.Option(help=f"Offline objective: {one_of(OBJECTIVES)}.")]
+ObjectiveName = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Offline objective: {one_of(OBJECTIVES)}. The method's own by default: iql where it has a policy."
+    ),
+]
 _PRESETS = f"Sizes of the networks: {one_of(PRESETS)}."
 Preset = Annotated[str, typer.Option(help=_PRESETS)]
 OptionalPreset = Annotated[str | None, typer.Option("--preset", help=_PRESETS)]
