@@ -6,8 +6,7 @@ import typer
 
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.pretraining import ASM_OBJECTIVES
-from spin_rl.algorithms.methods import METHODS
-from spin_rl.algorithms.objectives import OBJECTIVES
+from spin_rl.algorithms.methods import METHODS, POLICY_OBJECTIVES
 from spin_rl.algorithms.presets import PRESETS, get_preset
 from spin_rl.commands.options import one_of
 from spin_rl.errors import unknown_name
@@ -16,7 +15,8 @@ Algorithm = Annotated[str, typer.Argument(metavar="ALGORITHM", help=f"Method: {o
 ObjectiveName = Annotated[
     str | None,
     typer.Option(
-        help=f"Offline objective: {one_of(OBJECTIVES)}. The method's own by default: iql where it has a policy."
+        help=f"Offline objective of a policy: {one_of(POLICY_OBJECTIVES)}. Methods without a policy have one of their own. "
+        "The method's first by default: iql for policies."
     ),
 ]
 _PRESETS = f"Sizes of the networks: {one_of(PRESETS)}."
