@@ -15,8 +15,8 @@ Algorithm = Annotated[str, typer.Argument(metavar="ALGORITHM", help=f"Method: {o
 ObjectiveName = Annotated[
     str | None,
     typer.Option(
-        help=f"Offline objective of a policy: {one_of(POLICY_OBJECTIVES)}. Methods without a policy have one of their own. "
-        "The method's first by default: iql for policies."
+        help=f"Offline objective: {one_of(POLICY_OBJECTIVES)} for methods with a policy; the others have one of their "
+        "own. The method's first by default: iql for policies."
     ),
 ]
 _PRESETS = f"Sizes of the networks: {one_of(PRESETS)}."

@@ -1,6 +1,6 @@
-"""DecQN-BCQ: DecQN whose maxima are over what a clone of the behaviour admits (discrete BCQ, arXiv 1910.01708).
+"""DecQN-BCQ (arXiv 2411.11088): DecQN whose maxima are over what a clone of the behaviour admits.
 
-arXiv 2411.11088; METHODS.md section 1.2. Shapes: B states, N sub-actions, C choices.
+Discrete BCQ: arXiv 1910.01708. METHODS.md section 1.2. Shapes: B states, N sub-actions, C choices.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""DecQN-CQL: DecQN with the penalty of conservative Q-learning (Kumar et al. 2020, arXiv 2006.04779).
+"""DecQN-CQL (arXiv 2411.11088): DecQN with the penalty of conservative Q-learning.
 
-arXiv 2411.11088; METHODS.md section 1.3. Shapes: B states, N sub-actions, C choices, E members.
+Kumar et al. 2020, arXiv 2006.04779. METHODS.md section 1.3. Shapes: B states, N sub-actions, C choices, E members.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""DecQN: decoupled Q-learning (Seyde et al. 2022, arXiv 2210.12566) on a dataset, without any offline correction.
+"""DecQN: decoupled Q-learning (Seyde et al. 2022, arXiv 2210.12566) on a dataset, without an offline correction.
 
-Shapes: B states.
+As in arXiv 2411.11088; METHODS.md section 1.1. Shapes: B states.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""DQN-CQL: a value for every joint action, against which value decomposition is tested in tiny action spaces.
+"""DQN-CQL (arXiv 2411.11088): a value for every joint action, a reference in tiny action spaces.
 
-arXiv 2411.11088; METHODS.md section 1.7. Shapes: B states, N sub-actions.
+METHODS.md section 1.7. Shapes: B states, N sub-actions.
 """
 
 import math

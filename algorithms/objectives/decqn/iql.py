@@ -1,6 +1,6 @@
-"""DecQN-IQL: implicit Q-learning (Kostrikov et al. 2021, arXiv 2110.06169) with decomposed values.
+"""DecQN-IQL (arXiv 2411.11088): implicit Q-learning with decomposed values.
 
-arXiv 2411.11088; METHODS.md section 1.4. Shapes: B states.
+Kostrikov et al. 2021, arXiv 2110.06169. METHODS.md section 1.4. Shapes: B states.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
 """Objectives whose networks read normalised observations."""
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -51,10 +52,11 @@ class NormalisedObjective(Objective):
     def prepare(
         self, data: DeviceTransitions, asm: ActionStructureModel | None, storage: FeatureStorage, seed: int
     ) -> Preparation:
+        started = time.perf_counter()
         mean_S, deviation_S = state_moments(data)
         self.mean.copy_(mean_S)
         self.deviation.copy_(deviation_S + _LEAST_DEVIATION)
-        return Preparation()
+        return Preparation(time.perf_counter() - started)
 
     def normalised(self, observation: Tensor) -> Tensor:
         """Observations (B, S) as the networks read them."""

@@ -1,6 +1,6 @@
-"""DecQN-OneStep: the value of the behaviour, and one step of improvement on it.
+"""DecQN-OneStep (arXiv 2411.11088): the value of the behaviour, and one step of improvement on it.
 
-Brandfonbrener et al. 2021, arXiv 2106.08909; decomposed in arXiv 2411.11088, METHODS.md section 1.5.
+Brandfonbrener et al. 2021, arXiv 2106.08909. METHODS.md section 1.5.
 Shapes: B states, N sub-actions, C choices.
 """
 
