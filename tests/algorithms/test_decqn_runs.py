@@ -41,6 +41,20 @@ def test_moments_of_a_large_offset_keep_their_digits():
     np.testing.assert_allclose(state_moments(data, 64)[1], states.astype(np.float64).std(0), rtol=1e-6)
 
 
+def test_a_dimension_that_does_not_vary_is_zero_and_the_moments_are_part_of_a_checkpoint():
+    states = np.random.default_rng(0).normal(size=(200, OBSERVATION)).astype(np.float32) * [1.0, 5.0, 0.0] + 3.0
+    data = DeviceTransitions(bandit_data(states, np.zeros((200, 3)), np.zeros(200)), CPU)
+    agent = OfflineAgent(make_spec("decqn"))
+    agent.prepare(data)
+    tensors, values = agent.state()
+    np.testing.assert_allclose(tensors["networks.deviation"], states.std(0) + 1e-3, rtol=1e-5)
+    other = OfflineAgent(make_spec("decqn"))
+    other.load_state(tensors, values)
+    seen = other.objective.normalised(torch.tensor(states).float())
+    np.testing.assert_allclose(seen.mean(0), 0.0, atol=1e-5)
+    np.testing.assert_allclose(seen.std(0, correction=0), [1.0, 1.0, 0.0], atol=2e-3)
+
+
 @pytest.mark.parametrize("name", FAMILY)
 def test_networks_see_normalised_states_in_training_and_in_evaluation(toy, name):
     """Data in other units train the same networks, which act alike on observations in these units."""
