@@ -89,7 +89,7 @@ class Method:
 
 
 # In the order in which tables and legends list them. The colours are Okabe and Ito's, without the yellow, which paper
-# does not show.
+# does not show; those of value decomposition are Paul Tol's muted ones.
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
@@ -213,6 +213,69 @@ METHODS: Mapping[str, Method] = {
             Look("#009E73", "-", "d"),
             pretrained="bc",
             cloned="autoregressive",
+        ),
+        Method(
+            "decqn",
+            "DecQN",
+            "DecQN",
+            "DecQN (arXiv 2210.12566) offline: decomposed Q-learning without a correction.",
+            None,
+            Look("#999999", "-", "<"),
+            objectives=("decqn",),
+        ),
+        Method(
+            "decqn-bcq",
+            "DecQN-BCQ",
+            "DecQNBCQ",
+            "DecQN whose maxima are over choices that a clone of the behaviour admits (arXiv 2411.11088).",
+            None,
+            Look("#8C564B", (0, (6, 2)), ">"),
+            objectives=("decqn-bcq",),
+        ),
+        Method(
+            "decqn-cql",
+            "DecQN-CQL",
+            "DecQNCQL",
+            "DecQN with a conservative penalty on each sub-action's utilities (arXiv 2411.11088).",
+            None,
+            Look("#332288", (0, (4, 1)), "p"),
+            objectives=("decqn-cql",),
+        ),
+        Method(
+            "decqn-iql",
+            "DecQN-IQL",
+            "DecQNIQL",
+            "DecQN whose target is an implicitly learned value (arXiv 2411.11088).",
+            None,
+            Look("#E377C2", (0, (7, 1, 1, 1)), "h"),
+            objectives=("decqn-iql",),
+        ),
+        Method(
+            "decqn-onestep",
+            "DecQN-OneStep",
+            "DecQNOneStep",
+            "DecQN that values a clone of the behaviour and improves on it once (arXiv 2411.11088).",
+            None,
+            Look("#117733", (0, (3, 2, 1, 2)), "*"),
+            objectives=("decqn-onestep",),
+        ),
+        Method(
+            "factorised-bc",
+            "Factorised BC",
+            "FactorisedBC",
+            "A clone of the behaviour alone, with independent sub-actions (arXiv 2411.11088).",
+            None,
+            Look("#661100", (0, (1, 2)), "d"),
+            objectives=("factorised-bc",),
+        ),
+        Method(
+            "dqn-cql",
+            "DQN-CQL",
+            "DQNCQL",
+            "A value for every joint action, with a conservative penalty: a reference in small action spaces.",
+            None,
+            Look("#6699CC", (0, (2, 2)), "8"),
+            objectives=("dqn-cql",),
         ),
     )
 }

@@ -22,6 +22,7 @@ class Preset:
     lstm_token_width: int = 32
     critic_width: int = 256
     bpr_linear_heads: bool = False  # of bpr and bpr-wide: linear, as in cloning; otherwise as SPIN's
+    utility_width: int = 512  # of every network of value decomposition (decqn and its relatives)
     trunk_dropout: bool = True  # of SPIN and finetune; the other methods' dropout is under ``asm``
     trunk_learning_rate: float = 3e-5  # of finetune: a tenth of the rest's
     student_width: int = 512
@@ -40,6 +41,7 @@ PRESETS: Mapping[str, Preset] = {
         lstm_state_width=64,
         lstm_token_width=16,
         trunk_dropout=False,
+        utility_width=256,
         student_width=256,
         distill_steps=3000,
     ),
@@ -53,6 +55,7 @@ PRESETS: Mapping[str, Preset] = {
         lstm_state_width=16,
         lstm_token_width=4,
         critic_width=16,
+        utility_width=16,
         student_width=16,
         distill_steps=50,
     ),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from spin_rl.algorithms.methods import POLICY_OBJECTIVES
 from spin_rl.platform.reports.sections import Section
 from spin_rl.platform.results.files import SweepResults
 from spin_rl.sweeps.analysis.outcomes import number, outcomes
@@ -34,9 +35,14 @@ TINY_SPACE = {
 
 
 def analysis(results: SweepResults) -> Sequence[Section]:
-    """The paper's main table: return and minutes to target of every method, one table for each objective."""
+    """The paper's main table: return and minutes to target of every method, one table for each objective.
+
+    Methods whose objective is their own share one: a table of each would compare nothing.
+    """
     table = outcomes(results, ["task", "bins", "level", "objective"])
-    tables = {f"{str(objective).upper()}": _matrix(rows) for objective, rows in table.groupby("objective", sort=False)}
+    of_policies = table["objective"].isin(POLICY_OBJECTIVES)
+    kinds = table["objective"].astype(str).str.upper().where(of_policies, "Objectives of their own")
+    tables = {str(kind): _matrix(rows) for kind, rows in table.groupby(kinds, sort=False)}
     text = (
         "Return of the last evaluation / minutes of pretraining and training until 95 % of the factored policy's final "
         "return (a dash: not reached). The last row has the mean return over the rows that all methods have, and the "

@@ -72,6 +72,10 @@ class DeviceTransitions:
         """The observation of every row of the dataset, (rows, S)."""
         return self._observations
 
+    def states(self, indices: Tensor) -> Tensor:
+        """The observations (B, S) alone of the transitions numbered ``indices``."""
+        return _take(self._observations, _take(self._rows, indices).long())
+
     def observation_action(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The observations (B, S) and joint actions (B, N) alone of the transitions numbered ``indices``."""
         rows = _take(self._rows, indices).long()

@@ -1,10 +1,19 @@
-"""Offline objectives: IQL, AWAC and BCQ."""
+"""Offline objectives: IQL, AWAC and BCQ, which train a policy, and value decomposition, which needs none."""
 
 from collections.abc import Mapping
 
 from spin_rl.algorithms.objectives.awac import AWAC, AWACSettings
 from spin_rl.algorithms.objectives.base import Objective, ObjectiveSettings
 from spin_rl.algorithms.objectives.bcq import BCQ, BCQSettings
+from spin_rl.algorithms.objectives.decqn import (
+    DQNCQL,
+    DecQN,
+    DecQNBCQ,
+    DecQNCQL,
+    DecQNIQL,
+    DecQNOneStep,
+    FactorisedBC,
+)
 from spin_rl.algorithms.objectives.iql import IQL, IQLSettings
 from spin_rl.algorithms.objectives.losses import Info
 from spin_rl.algorithms.objectives.policy_objective import PolicyObjective
@@ -16,6 +25,13 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
         IQL,
         AWAC,
         BCQ,
+        DecQN,
+        DecQNBCQ,
+        DecQNCQL,
+        DecQNIQL,
+        DecQNOneStep,
+        FactorisedBC,
+        DQNCQL,
     )
 }
 """Every objective by name; a new one is its own file and one entry here."""

@@ -15,6 +15,7 @@ from spin_rl.algorithms.networks.precision import autocast, check_precision
 from spin_rl.algorithms.objectives.gradient_step import DECAYS, GradientStep
 from spin_rl.algorithms.objectives.losses import REGRESSIONS, Info, critic_loss
 from spin_rl.algorithms.policies.base import Policy, Preparation
+from spin_rl.algorithms.presets import Preset
 from spin_rl.errors import UserError, unknown_name
 
 
@@ -94,6 +95,15 @@ class Objective(nn.Module):
         return FactoredCritic(
             self.observation_size, self.nvec, self.settings.critic_width, self.settings.critics, self.decomposition
         )
+
+    @classmethod
+    def width(cls, preset: Preset) -> int:
+        """Width of the critics' hidden layers: the ``critic_width`` of its settings."""
+        return preset.critic_width
+
+    @classmethod
+    def check_actions(cls, nvec: Sequence[int]) -> None:
+        """UserError where it cannot be used in an action space ``nvec``."""
 
     @property
     def stackable(self) -> bool:

@@ -9,6 +9,7 @@ from spin_rl.algorithms.cloning.files import check_clone_shape, read_clone_shape
 from spin_rl.algorithms.data.features import FeatureStorage
 from spin_rl.algorithms.methods import METHOD_SETTINGS, METHODS, Method, get_method
 from spin_rl.algorithms.networks.precision import check_onednn, check_precision
+from spin_rl.algorithms.objectives import get_objective
 from spin_rl.algorithms.presets import Preset
 from spin_rl.algorithms.settings.training import TrainingSettings
 from spin_rl.algorithms.training.agent import check_asm_data, check_asm_shape
@@ -21,6 +22,8 @@ def check_settings(settings: TrainingSettings) -> None:
     """UserError where settings do not fit each other, the objective, the method or its model; reads no transitions."""
     settings.objective_settings()
     get_method(settings.method_name).check_objective(settings.objective)
+    if settings.env:
+        get_objective(settings.objective).check_actions(settings.dataset().nvec)
     check_device(settings)
     check_learners(settings)
     check_seeds_at_once(settings)

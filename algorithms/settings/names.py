@@ -27,10 +27,13 @@ class ObjectiveSetting:
 
 
 def _attribute_help(owner: type) -> dict[str, str]:
-    """What the docstring of ``owner`` says about each of its attributes."""
-    _, _, listed = (inspect.getdoc(owner) or "").partition("\nAttributes:\n")
-    entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", listed, re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
+    """What the docstrings of ``owner`` and of its bases say about each of its attributes."""
+    found: dict[str, str] = {}
+    for base in reversed(owner.__mro__):
+        _, _, listed = (inspect.getdoc(base) or "").partition("\nAttributes:\n")
+        entries = re.findall(r"^ {4}(\w+): (.*(?:\n {8,}.*)*)", listed, re.MULTILINE)
+        found |= {name: " ".join(text.split()) for name, text in entries}
+    return found
 
 
 def _objective_settings() -> dict[str, ObjectiveSetting]:

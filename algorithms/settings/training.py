@@ -155,7 +155,8 @@ class TrainingSettings:
 
     def objective_settings(self) -> ObjectiveSettings:
         """The settings of the objective; UserError where one is given that it does not have."""
-        known = get_objective(self.objective).settings_class
+        objective = get_objective(self.objective)
+        known = objective.settings_class
         names = {field.name for field in fields(known)}
         for name in self.objective_overrides.keys() - names:
             owners = [key for key, other in OBJECTIVES.items() if hasattr(other.settings_class, name)]
@@ -172,7 +173,7 @@ class TrainingSettings:
             precision=self.precision,
             gamma=self.gamma,
             target_rate=self.target_rate,
-            critic_width=self.resolved_preset().critic_width,
+            critic_width=objective.width(self.resolved_preset()),
             **self.objective_overrides,
         )
 

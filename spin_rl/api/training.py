@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spin_rl.algorithms.asm.masking import Masking
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.settings import check_trial, parse_settings
 from spin_rl.api.running import SweepRun, run_and_report
 from spin_rl.platform.asm_store.store import ASMStore, asm_root
@@ -20,7 +21,7 @@ def train(
     task: str,
     level: str,
     *,
-    objective: str = "iql",
+    objective: str | None = None,
     bins: int = 3,
     version: int | None = None,
     preset: str = "small",
@@ -51,7 +52,8 @@ def train(
         algorithm: name of the method (`spin_rl.algorithms.methods.METHODS`).
         task: name of the task.
         level: level of the dataset, which has to exist.
-        objective: the offline objective (`spin_rl.algorithms.objectives.OBJECTIVES`).
+        objective: the offline objective (`spin_rl.algorithms.objectives.OBJECTIVES`); the method's first by default,
+            which is IQL for every method with a policy.
         bins: choices of each action dimension.
         version: version of the dataset; the newest by default.
         preset: sizes of the networks.
@@ -79,6 +81,7 @@ def train(
         UserError: unknown names, no such dataset or model, settings that do not fit each other, or a name that is
             taken by other settings.
     """
+    objective = objective or get_method(algorithm).objectives[0]
     place, results = absolute_root(root or default_root()), storage_root(storage)
     more = parse_settings(f"{key}={json.dumps(value)}" for key, value in (settings or {}).items())
     given = {"asm": _reference(asm), "clone": _reference(clone)}

@@ -6,14 +6,19 @@ import typer
 
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.pretraining import ASM_OBJECTIVES
-from spin_rl.algorithms.methods import METHODS
-from spin_rl.algorithms.objectives import OBJECTIVES
+from spin_rl.algorithms.methods import METHODS, POLICY_OBJECTIVES
 from spin_rl.algorithms.presets import PRESETS, get_preset
 from spin_rl.commands.options import one_of
 from spin_rl.errors import unknown_name
 
 Algorithm = Annotated[str, typer.Argument(metavar="ALGORITHM", help=f"Method: {one_of(METHODS)}.")]
-ObjectiveName = Annotated[str, typer.Option(help=f"Offline objective: {one_of(OBJECTIVES)}.")]
+ObjectiveName = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Offline objective: {one_of(POLICY_OBJECTIVES)} for methods with a policy; the others have one of their "
+        "own. The method's first by default: iql for policies."
+    ),
+]
 _PRESETS = f"Sizes of the networks: {one_of(PRESETS)}."
 Preset = Annotated[str, typer.Option(help=_PRESETS)]
 OptionalPreset = Annotated[str | None, typer.Option("--preset", help=_PRESETS)]

@@ -37,7 +37,7 @@ def train(
     algorithm: Algorithm,
     task: TaskName,
     level: LevelName,
-    objective: ObjectiveName = "iql",
+    objective: ObjectiveName = None,
     bins: Bins = 3,
     preset: Preset = "small",
     seed: Seeds = None,

@@ -16,7 +16,7 @@ from spin_rl.algorithms.settings import NETWORK_SETTINGS
 from spin_rl.errors import UserError, unknown_name
 from spin_rl.sweeps.planning.builder import PlanBuilder
 from spin_rl.sweeps.planning.plan import SweepPlan
-from spin_rl.sweeps.planning.space import CLONING, NEEDED, PRETRAINING, Space
+from spin_rl.sweeps.planning.space import CLONING, NEEDED, PRETRAINING, Space, objective_of
 from spin_rl.sweeps.planning.sweep import Sweep, sweep_plan
 
 SCHEDULERS = ("none", "asha")
@@ -63,8 +63,11 @@ def _problems(
     problems = []
     for values in product(*(space[name] for name in names)):
         problem = {**first, **dict(zip(names, values, strict=True))}
+        problem["objective"] = objective_of(problem, space)
         problem["version"] = builder.dataset(problem).meta.version  # a later version would be another problem
-        problems.append({name: value for name, value in problem.items() if name != "seed" and name not in parameters})
+        fixed = {name: value for name, value in problem.items() if name != "seed" and name not in parameters}
+        if fixed not in problems:
+            problems.append(fixed)
     return problems
 
 

@@ -95,12 +95,32 @@ def points(space: Space, one_at_a_time: tuple[str, ...] = ()) -> Iterator[Point]
     seen = set()
     for values in product(*(space[name] for name in together)):
         base = dict(zip(together, values, strict=True))
+        base["objective"] = objective_of(base, space)
         for sizes in _around(get_preset(base["preset"]).asm.to_dict(), space, one_at_a_time):
             point = {name: value for name, value in (base | sizes).items() if _concerns(name, base)}
             key = str(sorted(point.items()))
             if key not in seen:
                 seen.add(key)
                 yield point
+
+
+def objective_of(point: Mapping[str, Any], space: Space) -> str:
+    """The objective that a point is trained with: its own if its method can take it.
+
+    Otherwise it is the first of the space's that the method can take, or the method's own if it has only one. The
+    point is then the same as another. A method that has the choice and is given none of its objectives keeps the
+    point's, with which its trial is refused.
+
+    Raises:
+        UserError: there is no such method or objective.
+    """
+    method, given = get_method(point["algorithm"]), (point["objective"], *space["objective"])
+    for name in given:
+        get_objective(name)
+    taken = [name for name in given if name in method.objectives]
+    if not taken and len(method.objectives) == 1:
+        return method.objectives[0]
+    return str(taken[0] if taken else point["objective"])
 
 
 def _around(usual: Mapping[str, Any], space: Space, names: tuple[str, ...]) -> Iterator[Point]:

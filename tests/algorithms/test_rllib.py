@@ -22,7 +22,7 @@ from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.pretraining.checkpoints import ensure_pretrained
 from spin_rl.algorithms.rllib import ALGORITHMS, SPIN, SPINConfig, register_algorithms
-from spin_rl.algorithms.training.checkpoints import load_policy
+from spin_rl.algorithms.training.checkpoints import load_objective, load_policy
 from spin_rl.platform.asm_store.store import ASMStore
 from spin_rl.platform.datasets import open_dataset
 from spin_rl.sweeps.planning.models import clone_config
@@ -75,15 +75,12 @@ def test_an_algorithm_is_the_plain_loop_and_goes_on_from_its_checkpoint(small_da
     for name, value in agent.state()[0].items():
         assert torch.equal(tensors[name], value), name
 
-    policy = load_policy(Path(restored.save_to_path(tmp_path / "last")))
+    read = load_objective(Path(restored.save_to_path(tmp_path / "last")))
     observation = torch.randn(5, 17)
-    assert torch.equal(
-        policy.decide(observation, None, sample=False), agent.policy.eval().decide(observation, None, sample=False)
-    )
+    action = read.decide(observation, None, sample=False)
+    assert torch.equal(action, agent.objective.eval().decide(observation, None, sample=False))
     module = restored.get_module()
-    assert torch.equal(
-        module.forward_inference({"obs": observation})["actions"], policy.decide(observation, None, sample=False)
-    )
+    assert torch.equal(module.forward_inference({"obs": observation})["actions"], action)
     assert module.forward_exploration({"obs": observation})["actions"].shape == (5, 6)
     restored.stop()
 

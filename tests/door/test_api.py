@@ -54,6 +54,7 @@ def plans(monkeypatch):
             "--precision float32 --asm-objective vam --seed 3",
             {"asm_precision": "float32", "asm_objective": "vam"},
         ),
+        ("decqn-cql", "--set cql_alpha=0.5 --seed 3", {"settings": {"cql_alpha": 0.5}}),
         ("saint", "--name mine --version 1 --seed 3", {"name": "mine", "version": 1}),
     ],
 )
@@ -73,6 +74,20 @@ def test_train_and_its_command_make_the_same_plan(plans, small_data, tmp_path, a
     assert called == run
     assert called.by_id() == run.by_id()
     assert first == second == tmp_path
+
+
+@pytest.mark.parametrize(("algorithm", "own"), [("saint", "iql"), ("decqn-iql", "decqn-iql")])
+def test_a_method_is_trained_with_its_own_objective_unless_told_otherwise(plans, small_data, tmp_path, algorithm, own):
+    for objective in (None, own):
+        arguments = {**TINY, "objective": objective, "root": small_data, "storage": tmp_path}
+        api.train(algorithm, "cheetah-run", "medium-expert", **arguments)
+    typed(f"train {algorithm} cheetah-run medium-expert {OPTIONS}", small_data, tmp_path)
+    assert [plan.trials[0]["objective"] for plan, _ in plans] == [own] * 3
+    assert len({plan.name for plan, _ in plans}) == 1
+    assert plans[0][0].description == f"{algorithm} with {own} on cheetah-run medium-expert."
+    other = "decqn-iql" if own == "iql" else "iql"
+    with pytest.raises(UserError, match=f"{algorithm} is trained with {own}.*, not with {other}"):
+        api.train(algorithm, "cheetah-run", "medium-expert", **TINY, objective=other, root=small_data)
 
 
 def test_sweep_and_its_command_make_the_same_plan(plans, small_data, tmp_path):

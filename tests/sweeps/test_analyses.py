@@ -154,6 +154,20 @@ def test_methods_are_set_side_by_side_and_summed_where_all_arrived(tmp_path: Pat
     assert table.loc["overall"].tolist() == ["600.0 / 2.4", "450.0 / 3.2"]
 
 
+def test_methods_with_objectives_of_their_own_share_a_table(tmp_path):
+    start_sweep(tmp_path, name="s", methods=METHODS)
+    for seed in NOISE:
+        trial(tmp_path, "factored", seed, 300)
+        for name, final in (("decqn-iql", 400), ("decqn-cql", 500)):
+            trial(tmp_path, name, seed, final, objective=name)
+    tables = only(list(baselines.analysis(read_sweep(tmp_path)))).tables
+    assert sorted(tables) == ["IQL", "Objectives of their own"]
+    shared = tables["Objectives of their own"].set_index("dataset")
+    returns = {name: cell.split(" /")[0] for name, cell in shared.loc["medium-expert cheetah-run 3"].items()}
+    assert sorted(returns.values()) == ["400.0", "500.0"]
+    assert "–" not in shared.to_string()  # their target is that of the factored policy with IQL
+
+
 def test_masking_compares_what_is_equal_but_for_one_thing(tmp_path):
     start_sweep(tmp_path, name="s", methods=METHODS)
     for seed in NOISE:

@@ -13,6 +13,7 @@ from spin_rl.platform.datasets import open_dataset
 from spin_rl.sweeps.planning.evaluations import evaluation_interval
 from spin_rl.sweeps.planning.models import asm_config, masking_of
 from spin_rl.sweeps.planning.plan import read_plan, write_plan
+from spin_rl.sweeps.planning.search import search_plan
 from spin_rl.sweeps.planning.space import PARAMETERS, Space, points
 from spin_rl.sweeps.planning.sweep import Sweep
 from spin_rl.sweeps.quickstart import quickstart_plan
@@ -50,6 +51,34 @@ def test_settings_of_an_objective_vary_only_where_it_is_used():
     space = ONE | {"seed": (0,), "algorithm": ("factored",), "objective": ("iql", "bcq"), "expectile": (0.7, 0.9)}
     found = [(p["objective"], p.get("expectile")) for p in points(space)]
     assert found == [("iql", 0.7), ("iql", 0.9), ("bcq", None)]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (("iql",), [("factored", "iql"), ("decqn-iql", "decqn-iql")]),
+        (("iql", "bcq"), [("factored", "iql"), ("factored", "bcq"), ("decqn-iql", "decqn-iql")]),
+        (("decqn-iql", "bcq"), [("factored", "bcq"), ("decqn-iql", "decqn-iql")]),
+        (("decqn-iql",), [("factored", "decqn-iql"), ("decqn-iql", "decqn-iql")]),  # the first of which is refused
+    ],
+)
+def test_a_method_that_cannot_take_an_objective_is_trained_once_with_its_own(small_data, tmp_path, given, found):
+    changes = {"seed": (0,), "algorithm": ("factored", "decqn-iql"), "objective": given, "asm_steps": (20,)}
+    assert [(p["algorithm"], p["objective"]) for p in points(ONE | changes)] == found
+    if given == ("decqn-iql",):
+        with pytest.raises(UserError, match=r"factored is trained with iql or awac or bcq.*, not with decqn-iql"):
+            plan_of(small_data, tmp_path, changes=changes)
+        return
+    plan = plan_of(small_data, tmp_path, changes=changes)
+    assert [(trial["algorithm"], trial["objective"]) for trial in plan.trials] == found
+    search = search_plan(SWEEP, ONE | changes | {"lr": (1e-3, 1e-4)}, str(small_data), asm_root(tmp_path)).search
+    assert [(problem["algorithm"], problem["objective"]) for problem in search["problems"]] == found
+
+
+def test_settings_of_a_methods_own_objective_vary_with_it():
+    space = ONE | {"seed": (0,), "algorithm": ("factored", "decqn-iql"), "objective": ("bcq",), "expectile": (0.5, 0.7)}
+    found = [(p["algorithm"], p["objective"], p.get("expectile")) for p in points(space)]
+    assert found == [("factored", "bcq", None), ("decqn-iql", "decqn-iql", 0.5), ("decqn-iql", "decqn-iql", 0.7)]
 
 
 def test_sizes_vary_one_at_a_time_around_the_presets():
