@@ -98,3 +98,5 @@ def check_model(settings: TrainingSettings) -> None:
             meta = settings.dataset()
             check_asm_data(read_checkpoint(Path(settings.asm)), meta.task, meta.bins)
             check_asm_shape(read_shape(Path(settings.asm)), meta.observation_size, tuple(meta.nvec), preset.asm)
+    if method.check and settings.env:
+        method.check(settings.dataset().nvec, preset)

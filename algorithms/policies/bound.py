@@ -1,0 +1,53 @@
+"""The lower bound of log p(a | s) that a masked model gives, and the masks whose average it is (METHODS.md 11.2).
+
+Shapes: B states, N sub-actions, C choices.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from spin_rl.algorithms.policies.base import chosen_log_probs
+
+
+class Hidden(NamedTuple):
+    """Which sub-actions are masked, and the weight of their cross-entropies in the bound."""
+
+    mask: Tensor  # (B, N) bool
+    weight: Tensor  # (B, 1)
+
+
+def hide_at_a_rate(action: Tensor) -> Hidden:
+    """Each sample draws a rate r from (0, 1] and hides each sub-action with probability r; weight 1 / r.
+
+    The continuous-time form (arXiv 2406.07524, eq. 10 with a linear schedule). Its weights have no bound.
+    """
+    rate = 1.0 - torch.rand(len(action), 1, device=action.device)
+    return Hidden(torch.rand(action.shape, device=action.device) < rate, 1.0 / rate)
+
+
+def hide_a_number(action: Tensor) -> Hidden:
+    """Each sample hides a number m drawn from 1 to N of its sub-actions, any m alike; weight N / m.
+
+    The same expectation as ``hide_at_a_rate`` with weights of at most N (arXiv 2110.02037, eq. 4): over r from 0 to 1, the
+    integral of r^(m - 1) (1 - r)^(N - m) is N / m times the probability 1 / (N binomial(N, m)) of a set here.
+    """
+    count = action.shape[-1]
+    number = 1 + (torch.rand(len(action), 1, device=action.device) * count).long()  # 1 .. N
+    rank = torch.rand(action.shape, device=action.device).argsort(-1).argsort(-1)
+    return Hidden(rank < number, count / number)
+
+
+HIDING: Mapping[str, Callable[[Tensor], Hidden]] = {"rate": hide_at_a_rate, "number": hide_a_number}
+"""How masks are drawn in training."""
+
+
+def bound_terms(logits_BNC: Tensor, action: Tensor, hidden: Hidden) -> Tensor:
+    """What each sub-action contributes to a sample of the lower bound of log p(a | s), (B, N).
+
+    E over masks of the sum over hidden i of weight log p(a_i | s, what is visible) <= log p(a | s): the evidence lower
+    bound of masked diffusion, arXiv 2406.07524 eq. 10.
+    """
+    return hidden.weight * chosen_log_probs(logits_BNC, action) * hidden.mask
