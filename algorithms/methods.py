@@ -136,7 +136,7 @@ METHODS: Mapping[str, Method] = {
             "spin-decode",
             "SPIN-Decode",
             "SPINDecode",
-            "The action structure model itself as the policy, decoded in several passes: it can hold several joint modes.",
+            "The action structure model itself as the policy, decoded in several passes: it can hold two joint modes.",
             MaskedPolicy.from_preset,
             Look("#332288", (0, (4, 1, 1, 1)), "p"),
             pretrained="asm",

@@ -36,6 +36,7 @@ class Preset:
     decode_passes: int | None = None  # of spin-decode; as many as sub-actions, at most 8, by default
     decode_temperature: float = 1.0  # of the noise that orders sub-actions when sampling
     decode_schedule: str = "cosine"
+    decode_confidence: str = "likeliest"
     decode_frozen: bool = False  # only new heads train, on the pretrained trunk
     decode_hiding: str = "number"  # how training draws masks: number, or rate (the same loss at a larger variance)
 
@@ -47,7 +48,7 @@ class Preset:
     @property
     def decoding(self) -> Decoding:
         """How spin-decode decodes."""
-        return Decoding(self.decode_passes, self.decode_temperature, self.decode_schedule)
+        return Decoding(self.decode_passes, self.decode_temperature, self.decode_schedule, self.decode_confidence)
 
 
 PRESETS: Mapping[str, Preset] = {

@@ -22,7 +22,8 @@ class Hidden(NamedTuple):
 def hide_at_a_rate(action: Tensor) -> Hidden:
     """Each sample draws a rate r from (0, 1] and hides each sub-action with probability r; weight 1 / r.
 
-    The continuous-time form (arXiv 2406.07524, eq. 10 with a linear schedule). Its weights have no bound.
+    The continuous-time form (Sahoo et al. 2024, arXiv 2406.07524) with a linear schedule. Weights have no limit and
+    their squares no expectation: one small rate outweighs a minibatch, and Adam's steps stay short for long after it.
     """
     rate = 1.0 - torch.rand(len(action), 1, device=action.device)
     return Hidden(torch.rand(action.shape, device=action.device) < rate, 1.0 / rate)
@@ -31,8 +32,9 @@ def hide_at_a_rate(action: Tensor) -> Hidden:
 def hide_a_number(action: Tensor) -> Hidden:
     """Each sample hides a number m drawn from 1 to N of its sub-actions, any m alike; weight N / m.
 
-    The same expectation as ``hide_at_a_rate`` with weights of at most N (arXiv 2110.02037, eq. 4): over r from 0 to 1, the
-    integral of r^(m - 1) (1 - r)^(N - m) is N / m times the probability 1 / (N binomial(N, m)) of a set here.
+    The discrete-time form (Hoogeboom et al. 2021, arXiv 2110.02037): the expectation of ``hide_at_a_rate`` with weights
+    of at most N. A set of m sub-actions counts (m - 1)! (N - m)! / N! in both: there the integral over r of
+    r^(m - 1) (1 - r)^(N - m), here N / m times its probability 1 / (N binomial(N, m)).
     """
     count = action.shape[-1]
     number = 1 + (torch.rand(len(action), 1, device=action.device) * count).long()  # 1 .. N
@@ -48,6 +50,6 @@ def bound_terms(logits_BNC: Tensor, action: Tensor, hidden: Hidden) -> Tensor:
     """What each sub-action contributes to a sample of the lower bound of log p(a | s), (B, N).
 
     E over masks of the sum over hidden i of weight log p(a_i | s, what is visible) <= log p(a | s): the evidence lower
-    bound of masked diffusion, arXiv 2406.07524 eq. 10.
+    bound of masked diffusion (arXiv 2406.07524), which is exact where all conditionals are those of one p.
     """
     return hidden.weight * chosen_log_probs(logits_BNC, action) * hidden.mask

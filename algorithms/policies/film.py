@@ -70,8 +70,8 @@ class DecisionHeads(nn.Module):
 class FilmPolicy(FactorisedPolicy):
     """A learned vector per sub-action, modulated once by the state (FiLM), then L blocks among the sub-actions alone.
 
-    token_i = gamma(s) * e_i + beta(s), where an MLP gives (gamma, beta) of the state, the same for every sub-action. The
-    state enters nowhere else: there is no state token.
+    token_i = gamma(s) * e_i + beta(s), where an MLP gives (gamma, beta) of the state, the same for every sub-action.
+    The state enters nowhere else: there is no state token.
     """
 
     stackable = capturable = True

@@ -141,7 +141,7 @@ def test_reports_tell_it_from_the_spin_papers_variant():
 
 
 def test_sizes_that_there_cannot_be_are_refused():
-    with pytest.raises(UserError, match="width of 8 .* 3 attention heads"):
+    with pytest.raises(UserError, match=r"width of 8 .* 3 attention heads"):
         FilmPolicy(5, NVEC, 8, 3)
     with pytest.raises(UserError, match="0 layers: both must be at least 1"):
         FilmPolicy(5, NVEC, 8, head_layers=0)
