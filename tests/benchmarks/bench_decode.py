@@ -1,4 +1,4 @@
-"""Processor time per action of spin-decode in K passes against the factored policy's, ten observations at once, one thread."""
+"""Processor time per action of spin-decode in K passes against the factored policy, ten observations at once."""
 
 import time
 from collections.abc import Callable
