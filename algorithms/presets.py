@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from spin_rl.algorithms.asm.decoding import Decoding
+from spin_rl.algorithms.asm.hiding import HIDING
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.model import ASMSizes
-from spin_rl.algorithms.policies.bound import HIDING
-from spin_rl.algorithms.policies.decoding import Decoding
 from spin_rl.errors import unknown_name
 
 

@@ -141,8 +141,8 @@ def query_probe(
 def _measure(logits: Tensor, actions: Tensor, fitted: Tensor) -> LinearProbe:
     """Accuracies of logits (N, held out, C) on joint actions (N, held out); ``fitted`` (N, n) was trained on.
 
-    A state's accuracy p_i(s) is taken to be the classifier's probability of its own choice. Where the classifier overfits
-    and is too sure, dependence is hidden; what it cannot read of the state counts as dependence.
+    A state's accuracy p_i(s) is taken to be the classifier's probability of its own choice. Where the classifier
+    overfits and is too sure, dependence is hidden; what it cannot read of the state counts as dependence.
     """
     best = logits.double().softmax(-1).max(-1)  # (N, held out): p_i(s), and the choice
     hits = best.indices == actions

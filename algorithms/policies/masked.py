@@ -13,13 +13,23 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from spin_rl.algorithms.asm.decoding import Decoding
+from spin_rl.algorithms.asm.hiding import HIDING, Hidden
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.networks.freezing import freeze
-from spin_rl.algorithms.policies.base import Policy
-from spin_rl.algorithms.policies.bound import HIDING, bound_terms
-from spin_rl.algorithms.policies.decoding import Decoding, decode
+from spin_rl.algorithms.policies.base import Policy, chosen_log_probs
+from spin_rl.algorithms.policies.decoding import decode
 from spin_rl.algorithms.presets import Preset
 from spin_rl.errors import UserError
+
+
+def bound_terms(logits_BNC: Tensor, action: Tensor, hidden: Hidden) -> Tensor:
+    """What each sub-action contributes to a sample of the lower bound of log p(a | s), (B, N).
+
+    E over masks of the sum over hidden i of weight log p(a_i | s, what is visible) <= log p(a | s): the evidence lower
+    bound of masked diffusion (arXiv 2406.07524), which is exact where all conditionals are those of one p.
+    """
+    return hidden.weight * chosen_log_probs(logits_BNC, action) * hidden.mask
 
 
 class MaskedPolicy(Policy):

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spin_rl.algorithms.policies.decoding import CONFIDENCES, Decoding, decode, gumbel
+from spin_rl.algorithms.asm.decoding import CONFIDENCES, Decoding
+from spin_rl.algorithms.policies.decoding import decode, gumbel
 from tests.algorithms.toy_agent import NVEC
 
 

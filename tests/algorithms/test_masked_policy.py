@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from spin_rl.algorithms.asm.decoding import Decoding
 from spin_rl.algorithms.asm.files import load_asm
+from spin_rl.algorithms.asm.hiding import HIDING, Hidden
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.data.batches import DeviceTransitions
 from spin_rl.algorithms.methods import METHODS
 from spin_rl.algorithms.objectives import IQL, IQLSettings, get_objective
-from spin_rl.algorithms.policies.bound import HIDING, Hidden, bound_terms
-from spin_rl.algorithms.policies.decoding import Decoding, decode
-from spin_rl.algorithms.policies.masked import MaskedPolicy
+from spin_rl.algorithms.policies.decoding import decode
+from spin_rl.algorithms.policies.masked import MaskedPolicy, bound_terms
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.settings.names import parse_settings
 from spin_rl.algorithms.training.agent import OfflineAgent

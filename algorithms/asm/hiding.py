@@ -1,6 +1,6 @@
-"""The lower bound of log p(a | s) that a masked model gives, and the masks whose average it is (METHODS.md 11.2).
+"""Masks whose weighted average is the lower bound of log p(a | s) that a masked model gives (METHODS.md 11.2).
 
-Shapes: B states, N sub-actions, C choices.
+Shapes: B samples, N sub-actions.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from spin_rl.algorithms.policies.base import chosen_log_probs
 
 
 class Hidden(NamedTuple):
@@ -44,12 +42,3 @@ def hide_a_number(action: Tensor) -> Hidden:
 
 HIDING: Mapping[str, Callable[[Tensor], Hidden]] = {"rate": hide_at_a_rate, "number": hide_a_number}
 """How masks are drawn in training."""
-
-
-def bound_terms(logits_BNC: Tensor, action: Tensor, hidden: Hidden) -> Tensor:
-    """What each sub-action contributes to a sample of the lower bound of log p(a | s), (B, N).
-
-    E over masks of the sum over hidden i of weight log p(a_i | s, what is visible) <= log p(a | s): the evidence lower
-    bound of masked diffusion (arXiv 2406.07524), which is exact where all conditionals are those of one p.
-    """
-    return hidden.weight * chosen_log_probs(logits_BNC, action) * hidden.mask
