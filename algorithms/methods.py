@@ -16,6 +16,8 @@ from spin_rl.algorithms.policies.bpr import BPRPolicy
 from spin_rl.algorithms.policies.cached import CachedPolicy
 from spin_rl.algorithms.policies.distilled import DistilledPolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy
+from spin_rl.algorithms.policies.film import FilmPolicy
+from spin_rl.algorithms.policies.masked import MaskedPolicy, check_passes
 from spin_rl.algorithms.policies.slots import SlotPolicy
 from spin_rl.algorithms.presets import Preset
 from spin_rl.errors import UserError, unknown_name
@@ -52,6 +54,7 @@ class Method:
         settings: settings that only this method and others that list them have.
         sizes: sizes of the action structure model that its networks have too.
         cloned: the network whose clone it starts from (``cloning.networks.NETWORKS``), where it starts from one.
+        check: raises UserError where its policy cannot be built for (nvec, preset); None where any can.
         constant_features: whether its policy reads features that do not change in training, so that a trunk's dropout
             cannot be a part of them.
     """
@@ -66,6 +69,7 @@ class Method:
     pretrained: str | None = None
     settings: frozenset[str] = frozenset()
     sizes: tuple[str, ...] = ()
+    check: Callable[[Sequence[int], Preset], None] | None = None
     constant_features: bool = False
     cloned: str = ""
 
@@ -137,13 +141,41 @@ METHODS: Mapping[str, Method] = {
             sizes=ASM_SIZES,
         ),
         Method(
+            "spin-decode",
+            "SPIN-Decode",
+            "SPINDecode",
+            "The action structure model itself as the policy, decoded in several passes: it can hold two joint modes.",
+            MaskedPolicy.from_preset,
+            Look("#332288", (0, (4, 1, 1, 1)), "p"),
+            pretrained="asm",
+            sizes=ASM_SIZES,
+            check=check_passes,
+        ),
+        Method(
             "saint",
             "SAINT",
             "Saint",
-            "SAINT (arXiv 2505.12109): SPIN's network, trained from scratch.",
+            "The SPIN paper's controlled variant of SAINT: SPIN's network, trained from scratch.",
             SlotPolicy.from_preset,
             Look("#D55E00", (0, (5, 1.5)), "s"),
             sizes=ASM_SIZES,
+        ),
+        Method(
+            "saint-film",
+            "SAINT-FiLM",
+            "SaintFilm",
+            "SAINT as its authors define it (arXiv 2505.12109), at their sizes: no state token, FiLM, post-LayerNorm.",
+            FilmPolicy.from_preset,
+            Look("#882255", (0, (6, 1.5, 2, 1.5)), "<"),
+        ),
+        Method(
+            "saint-film-matched",
+            "SAINT-FiLM (matched)",
+            "SaintFilmMatched",
+            "SAINT as its authors define it, with width, attention heads and blocks of SPIN's trunk.",
+            FilmPolicy.matched_from_preset,
+            Look("#AA4499", (0, (6, 1.5, 2, 1.5)), ">"),
+            sizes=("width", "heads", "layers"),
         ),
         Method(
             "factored",

@@ -64,7 +64,10 @@ class ActionStructureModel(nn.Module):
 
     def mix(self, observation: Tensor, sub_actions: Tensor) -> Tensor:
         """The trunk's output tokens (B, N, D) for sub-action tokens (B, N, D) beside the state's."""
-        state = self.state_encoder(observation)  # (B, M, D)
+        return self.attend(self.state_encoder(observation), sub_actions)
+
+    def attend(self, state: Tensor, sub_actions: Tensor) -> Tensor:
+        """The trunk's output tokens (B, N, D) for sub-action tokens (B, N, D) beside state tokens (B, M, D)."""
         mixed: Tensor = self.trunk(torch.cat([state, sub_actions], 1))
         return mixed[:, state.shape[1] :]
 

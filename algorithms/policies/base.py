@@ -80,11 +80,14 @@ class Policy(nn.Module):
         return observation
 
     def log_probs(self, features: Tensor, action: Tensor) -> Tensor:
-        """log pi_i(a_i | s, ...) of each sub-action, (B, N), for features (B, ...) and joint actions (B, N)."""
+        """log pi_i(a_i | s, ...) of each sub-action, (B, N), for features (B, ...) and joint actions (B, N).
+
+        Where the likelihood is not known exactly: terms of a random lower bound of log pi(a | s), which is their sum.
+        """
         raise NotImplementedError
 
     def act(self, features: Tensor, uniforms: Tensor | None = None) -> Tensor:
-        """Joint actions (B, N): each distribution inverted at ``uniforms`` (B, N), or greedy without them."""
+        """Joint actions (B, N): each distribution inverted at ``uniforms`` (B, draws), or greedy without them."""
         raise NotImplementedError
 
     def draws(self, *, sample: bool) -> int:
@@ -92,12 +95,12 @@ class Policy(nn.Module):
         return len(self.nvec) if sample else 0
 
     def decide(self, observation: Tensor, uniforms: Tensor | None, *, sample: bool) -> Tensor:
-        """Joint actions (B, N) for observations (B, S), sampled at ``uniforms`` (B, N) or greedy."""
+        """Joint actions (B, N) for observations (B, S), sampled at ``uniforms`` (B, draws) or greedy."""
         return self.act(self.features(observation), uniforms if sample else None)
 
     def value_draws(self, samples: int) -> int:
         """Uniforms per state that ``expected_value`` and ``best_action`` need for so many samples; 0 if exact."""
-        return samples * len(self.nvec)
+        return samples * self.draws(sample=True)
 
     def expected_value(
         self, critic: FactoredCritic, observation: Tensor, features: Tensor, uniforms: Tensor | None
@@ -133,9 +136,9 @@ class Policy(nn.Module):
         return {}
 
     def _samples(self, features: Tensor, uniforms: Tensor | None) -> Tensor:
-        """K joint actions (B, K, N) for each state at ``uniforms`` (B, K N)."""
+        """K joint actions (B, K, N) for each state at ``uniforms`` (B, K draws)."""
         assert uniforms is not None
-        return sample_actions(self, features, uniforms.unflatten(-1, (-1, len(self.nvec))))
+        return sample_actions(self, features, uniforms.unflatten(-1, (-1, self.draws(sample=True))))
 
 
 class FactorisedPolicy(Policy):
@@ -189,8 +192,8 @@ def choose(logits: Tensor, uniforms: Tensor | None) -> Tensor:
     return (cumulative <= (uniforms * cumulative[..., -1])[..., None]).sum(-1)
 
 
-def sample_actions(policy: Policy, features: Tensor, uniforms_BKN: Tensor) -> Tensor:
-    """K joint actions (B, K, N) for the features of each of B states, at the given quantiles."""
-    count = uniforms_BKN.shape[1]
-    actions = policy.act(features.repeat_interleave(count, 0), uniforms_BKN.flatten(0, 1))  # (B K, N)
+def sample_actions(policy: Policy, features: Tensor, uniforms: Tensor) -> Tensor:
+    """K joint actions (B, K, N) for the features of each of B states, at the given ``uniforms`` (B, K, draws)."""
+    count = uniforms.shape[1]
+    actions = policy.act(features.repeat_interleave(count, 0), uniforms.flatten(0, 1))  # (B K, N)
     return actions.unflatten(0, (-1, count))

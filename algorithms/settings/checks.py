@@ -108,6 +108,8 @@ def check_model(settings: TrainingSettings) -> None:
             check_asm_data(read_checkpoint(Path(folder)), meta.task, meta.bins)
             spaces = meta.observation_size, tuple(meta.nvec)
             check_pretrained_shape(Path(folder), method, *spaces, settings.resolved_preset())
+    if method.check and settings.env:
+        method.check(settings.dataset().nvec, settings.resolved_preset())
 
 
 def check_pretrained_shape(

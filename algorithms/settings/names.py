@@ -65,9 +65,9 @@ SETTINGS = tuple(
 )
 """Everything that training depends on, except for the environment, the data and the seed."""
 
-NETWORK_SETTINGS = tuple(
-    field.name for field in fields(Preset) if field.name not in ("asm", "masking", "asm_precision")
-)
+_NETWORK_FIELDS = {field.name: field for field in fields(Preset)}
+
+NETWORK_SETTINGS = tuple(name for name in _NETWORK_FIELDS if name not in ("asm", "masking", "asm_precision"))
 """Fields of ``network`` that a trial may give by themselves."""
 
 FREE_SETTINGS = tuple(name for name in SETTINGS if name not in _FIELDS or not _FIELDS[name].metadata["option"])
@@ -114,7 +114,6 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
 
 def _takes_text(name: str) -> bool:
     """Whether a setting's values are strings, or a mapping that JSON writes."""
-    if name in NETWORK_SETTINGS:
-        return False
-    kinds = get_args(type_of(name)) or (type_of(name),)
+    kind = _NETWORK_FIELDS[name].type if name in NETWORK_SETTINGS else type_of(name)
+    kinds = get_args(kind) or (kind,)
     return str in kinds

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from spin_rl.algorithms.asm.files import load_asm
-from spin_rl.algorithms.asm.probes import attention_of_dataset, linear_probe
+from spin_rl.algorithms.asm.probes import attention_of_dataset, linear_probe, query_probe
 from spin_rl.commands.asm_options import Reference, References, objective_of, open_store
 from spin_rl.commands.display import console
 from spin_rl.commands.options import DataRoot, Storage
@@ -23,23 +23,33 @@ from spin_rl.platform.reports.attention import attention_figure
 def linear(
     checkpoint: References,
     samples: Annotated[int, typer.Option(help="Transitions to fit the classifiers on, at most.", min=100)] = 20_000,
+    queries: Annotated[
+        bool, typer.Option("--queries", help="Learn queries for the probe, as the SPIN paper does, in place of masks.")
+    ] = False,
     root: DataRoot = "data",
     storage: Storage = Path("results"),
 ) -> None:
     """Measure what a linear classifier reads from a frozen model's tokens.
 
-    Accuracy of each sub-action and of the whole action, on held-out episodes.
+    Accuracy of each sub-action and of the whole action, on held-out episodes. Sub-actions depend on each other where
+    the exact tuple is right more often than it would be if they were independent given the state.
     """
     store = open_store(storage)
     summary = Table(
-        "checkpoint", "per slot", "exact tuple", "if independent", "seconds", title="Linear probe, held out"
+        "checkpoint",
+        "per slot",
+        "exact tuple",
+        "if independent",
+        "given the state",
+        "seconds",
+        title="Linear probe, held out",
     )
     single: Table | None = None
     for found in [store.find(reference) for reference in checkpoint]:
         identity = store.identity(found)
         dataset = _dataset_of(found, root)
         with console.status(f"probing {found.key}/{found.step}"):
-            probe = linear_probe(
+            probe = (query_probe if queries else linear_probe)(
                 load_asm(Path(found.path)),
                 dataset,
                 seed=identity["seed"],
@@ -51,10 +61,16 @@ def linear(
             f"{probe.mean:.1%}",
             f"{probe.exact:.2%}",
             f"{probe.independent:.2%}",
+            f"{probe.given_state:.2%}",
             f"{found.pretrain_seconds:.0f}",
         )
         derived = {"mean": probe.mean, "independent": probe.independent}
-        _write(storage, found, "linear.json", json.dumps({**asdict(probe), **derived}, indent=2))
+        _write(
+            storage,
+            found,
+            "queries.json" if queries else "linear.json",
+            json.dumps({**asdict(probe), **derived}, indent=2),
+        )
         single = _slots(probe, _sub_action_names(found), found)
     if len(checkpoint) == 1:
         console.print(single)

@@ -20,6 +20,15 @@ STUDENT = {f"student.{layer}.{kind}" for layer in ("state", "inner", "outer") fo
     "student.query.weight"
 }
 FACTORED = {f"{layer}.{kind}" for layer in ("body.0", "body.3", "heads") for kind in ("weight", "bias")}
+FILM = {"slots"} | {
+    f"{layer}.{kind}"
+    for layer in (
+        *("film.0", "film.2", "heads.layers.0", "heads.layers.1"),
+        *(f"blocks.0.{name}" for name in ("query_key_value", "attention_norm", "ffn.0", "ffn.2", "ffn.4", "ffn_norm")),
+    )
+    for kind in ("weight", "bias")
+}
+MASKED = {f"model.{name}" for name in TRUNK | HEADS | {"embeddings.weight"}}
 AUTOREGRESSIVE = {"state.weight", "state.bias", "tokens.weight", "heads.weight", "heads.bias"} | {
     f"lstm.{kind}_{gate}_l{layer}" for kind in ("weight", "bias") for gate in ("ih", "hh") for layer in (0, 1)
 }
@@ -34,6 +43,9 @@ AUTOREGRESSIVE = {"state.weight", "state.bias", "tokens.weight", "heads.weight",
         ("spin-distill", HEADS, STUDENT),
         ("finetune", LIGHT | TRUNK, set()),
         ("saint", LIGHT | TRUNK, set()),
+        ("saint-film", FILM, set()),
+        ("saint-film-matched", FILM, set()),
+        ("spin-decode", MASKED, set()),
         ("factored", FACTORED, set()),
         ("autoregressive", AUTOREGRESSIVE, set()),
     ],

@@ -18,7 +18,7 @@ from spin_rl import cli
 from spin_rl.algorithms.asm import probes
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
-from spin_rl.algorithms.asm.probes import attention_maps, attention_of_dataset, linear_probe
+from spin_rl.algorithms.asm.probes import attention_maps, attention_of_dataset, linear_probe, query_probe
 from spin_rl.algorithms.pretraining.episodes import split_by_episode
 from spin_rl.errors import UserError
 from spin_rl.platform.reports.attention import attention_figure
@@ -81,6 +81,38 @@ def test_right_together_is_told_from_right_by_chance(toy):
     assert together.exact > 2 * together.independent
 
 
+def test_states_that_are_easy_or_hard_are_no_dependence_and_shared_coins_are(toy):
+    """Independent given the state, but sure where x > 0: above the product of the accuracies all the same."""
+
+    def easy_or_hard(x, generator):
+        return (generator.random((len(x), 3)) < np.where(x[:, :1] > 0, 1.0, 0.5)).astype(int)
+
+    def coin(x, generator):
+        return generator.integers(2, size=(len(x), 1)).repeat(3, 1)
+
+    apart, together = (
+        linear_probe(build((2, 2, 2)), acting(toy, (2, 2, 2), act), validation_fraction=0.5)
+        for act in (easy_or_hard, coin)
+    )
+    assert apart.exact > apart.independent + 0.05
+    assert apart.exact == pytest.approx(apart.given_state, abs=0.08)
+    assert together.exact > 1.5 * together.given_state
+
+
+def test_learned_queries_are_read_and_leave_the_model_as_it_was(toy):
+    told = acting(toy, (3, 2, 4), lambda x, _: np.stack([1.0 + np.sign(x[:, 0]), x[:, 1] > 0, 3 * (x[:, 2] > 0)], 1))
+    model = build()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    probe = query_probe(model, told, validation_fraction=0.3, steps=300, batch_size=64, learning_rate=3e-2)
+    assert min(probe.per_slot) > 0.85 > max(probe.majority)
+    training, held_out = split_by_episode(toy, 0.3, 0)
+    assert (probe.trained_on, probe.held_out) == (len(training), len(held_out))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    short = [query_probe(model, told, seed=seed, steps=3) for seed in (0, 0, 1)]
+    assert short[0] == short[1] != short[2]
+
+
 def test_a_probe_is_no_matter_of_chance_and_leaves_the_model_as_it_was(toy):
     model = build()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -111,7 +143,7 @@ def test_attention_is_that_of_pytorchs_own_module():
 
 
 def test_a_model_of_other_spaces_is_refused_naming_both(toy):
-    for call in (linear_probe, attention_of_dataset):
+    for call in (linear_probe, query_probe, attention_of_dataset):
         with pytest.raises(UserError, match=r"\(3, \(3, 3\)\), .* has \(3, \(3, 2, 4\)\)"):
             call(build((3, 3)), toy)
 

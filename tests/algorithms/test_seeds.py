@@ -33,7 +33,9 @@ def make(method: str, objective: str, asm_folder, **settings: object) -> tuple[S
     return SeedsAgent(spec, SEEDS, asm=asm), (OfflineAgent(replace(spec, seed=seed), asm=asm) for seed in SEEDS)
 
 
-@pytest.mark.parametrize(("method", "objective"), [pair for pair in PAIRS if not pair[0].startswith("autoregressive")])
+@pytest.mark.parametrize(
+    ("method", "objective"), [pair for pair in PAIRS if not pair[0].startswith(("autoregressive", "spin-decode"))]
+)
 def test_each_seed_is_what_it_is_alone_dropout_and_clipping_included(data, asm_folder, method, objective):
     settings = {"gradient_clip": 0.5, "lr_decay": "cosine", "lr_decay_updates": 8}
     together, alone = make(method, objective, asm_folder, **settings)
@@ -58,6 +60,8 @@ def test_autoregressive_seeds_too_but_only_where_nothing_is_sampled(data, asm_fo
         assert losses[index] == pytest.approx(agent.train(data, 6), rel=1e-4)
     with pytest.raises(UserError, match=r"autoregressive .* with iql only, not with bcq"):
         make("autoregressive", "bcq", asm_folder)
+    with pytest.raises(UserError, match=r"seeds of spin-decode are not trained at once: train one seed at a time"):
+        make("spin-decode", "iql", asm_folder)
     with pytest.raises(UserError, match=r"seeds \[1, 1\]"):
         SeedsAgent(together.agents[0].spec, (1, 1))
 

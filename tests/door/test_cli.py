@@ -50,7 +50,10 @@ def place(data: Path, storage: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("train spim cheetah-run medium-expert", ["no algorithm 'spim'", "Did you mean spin?", "saint, factored"]),
+        (
+            "train spim cheetah-run medium-expert",
+            ["no algorithm 'spim'", "Did you mean spin?", "saint-film, "],
+        ),
         ("train spin cheetah-rnu medium-expert", ["no task 'cheetah-rnu'", "Did you mean cheetah-run?", "dog-trot"]),
         ("train spin cheetah-run expert", ["spin-rl data make cheetah-run expert"]),
         ("train spin cheetah-run medium-exprt", ["'medium-exprt'", "Did you mean medium-expert?"]),
