@@ -153,6 +153,24 @@ METHODS: Mapping[str, Method] = {
             AutoregressivePolicy.from_preset,
             Look("#009E73", (0, (5, 1.5, 1.2, 1.5)), "D"),
         ),
+        Method(
+            "fas",
+            "FAS",
+            "FAS",
+            "FAS (Tang et al. 2022): BCQ with an additive critic and one loss for critic and clone; no policy network.",
+            None,
+            Look("#999933", (0, (1, 2.5)), "d"),
+            objectives=("fas",),
+        ),
+        Method(
+            "brave",
+            "BraVE",
+            "BraVE",
+            "BraVE (arXiv 2410.21151): values of branches in the tree of the data's joint actions; no policy network.",
+            None,
+            Look("#882255", (0, (6, 1, 1, 1, 1, 1)), "*"),
+            objectives=("brave",),
+        ),
     )
 }
 

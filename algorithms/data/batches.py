@@ -72,6 +72,15 @@ class DeviceTransitions:
         """The observation of every row of the dataset, (rows, S)."""
         return self._observations
 
+    @property
+    def rows(self) -> Tensor:
+        """The row of every transition, (size,)."""
+        return self._rows
+
+    def actions_at(self, rows: Tensor) -> Tensor:
+        """The joint actions (..., N), int64, of rows (...); a row that starts no transition has none, but a value."""
+        return _take(self._actions, rows).long()
+
     def observation_action(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The observations (B, S) and joint actions (B, N) alone of the transitions numbered ``indices``."""
         rows = _take(self._rows, indices).long()

@@ -1,10 +1,12 @@
-"""Offline objectives: IQL, AWAC and BCQ."""
+"""Offline objectives."""
 
 from collections.abc import Mapping
 
 from spin_rl.algorithms.objectives.awac import AWAC, AWACSettings
 from spin_rl.algorithms.objectives.base import Objective, ObjectiveSettings
 from spin_rl.algorithms.objectives.bcq import BCQ, BCQSettings
+from spin_rl.algorithms.objectives.brave import BraVE, BraVESettings
+from spin_rl.algorithms.objectives.fas import FAS, FASSettings
 from spin_rl.algorithms.objectives.iql import IQL, IQLSettings
 from spin_rl.algorithms.objectives.losses import Info
 from spin_rl.algorithms.objectives.policy_objective import PolicyObjective
@@ -16,6 +18,8 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
         IQL,
         AWAC,
         BCQ,
+        FAS,
+        BraVE,
     )
 }
 """Every objective by name; a new one is its own file and one entry here."""
@@ -31,10 +35,14 @@ def get_objective(name: str) -> type[Objective]:
 __all__ = [
     "AWAC",
     "BCQ",
+    "FAS",
     "IQL",
     "OBJECTIVES",
     "AWACSettings",
     "BCQSettings",
+    "BraVE",
+    "BraVESettings",
+    "FASSettings",
     "IQLSettings",
     "Info",
     "Objective",
