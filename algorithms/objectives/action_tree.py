@@ -1,7 +1,7 @@
 """The tree of the joint actions of a dataset (BraVE, arXiv 2410.21151, section 3.3 and figures 2 and 3).
 
-A node is a joint action and the root is the one of all defaults (0). A child sets one sub-action behind the last one set
-to another choice. For two binary sub-actions and data with (1, 0), (0, 1) and (1, 1), nodes with their numbers:
+A node is a joint action and the root is the one of all defaults (0). A child sets one sub-action behind the last one
+that is set to another choice. For two binary sub-actions and data with (1, 0), (0, 1) and (1, 1), nodes with their numbers:
 
              00 (0)
             /      \\
@@ -97,7 +97,7 @@ class ActionTree(DataBuffers):
         numbers = torch.arange(count + 1, device=self.key.device)
         self.first = torch.searchsorted(self.key, numbers * self.slots)
 
-    def children(self, node: Tensor) -> Children:
+    def children_of(self, node: Tensor) -> Children:
         """The children of nodes (B,)."""
         first, end = self.first[node], self.first[node + 1]
         width = max(1, int((end - first).max())) if len(node) else 1
@@ -119,7 +119,7 @@ class ActionTree(DataBuffers):
         return Branch(torch.stack(node, 1), slot, set_BK.cumsum(1) * set_BK, depth)
 
     def encode(self, action_BN: Tensor) -> Tensor:
-        """Joint actions (B, N) as (B, K): 1 at the slots that are set. Of binary sub-actions, the actions themselves."""
+        """Joint actions (B, N) as (B, K), 1 at the slots that are set: with binary sub-actions, themselves."""
         bits = torch.zeros((len(action_BN), self.slots + 1), device=action_BN.device)
         place = torch.where(action_BN > 0, self.start + action_BN - 1, self.slots)
         return bits.scatter_(1, place, 1.0)[:, :-1]

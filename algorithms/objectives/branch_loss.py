@@ -33,7 +33,7 @@ def branch_values(evaluate: Evaluate, tree: ActionTree, observation: Tensor, bit
     ancestor = bits_BK[state] * (branch.set_at[state] <= level[:, None])  # the first `level` slots that are set
     out = evaluate(observation[state], ancestor)
 
-    slot, _, exists = tree.children(branch.node[state, level])
+    slot, _, exists = tree.children_of(branch.node[state, level])
     leads = torch.nn.functional.pad(branch.slot, (0, 1))[state, level]  # a value without meaning at the end
     rest = out[:, 1:].detach().gather(1, slot).masked_fill(~exists | (slot == leads[:, None]), -torch.inf).amax(1)
 

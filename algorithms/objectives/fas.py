@@ -1,7 +1,7 @@
 """Factored BCQ (Tang et al., NeurIPS 2022, "Leveraging Factored Action Spaces for Efficient Offline RL"), called FAS.
 
-Q(s, a) is the sum of a value for each sub-action, and choices that the behaviour hardly makes are not admissible. It has
-no policy: it acts by its critic, on what its clone of the behaviour admits.
+Q(s, a) is the sum of a value for each sub-action, and choices that the behaviour hardly makes are not admissible. It
+has no policy: it acts by its critic, on what its clone of the behaviour admits.
 Shapes: B states, N sub-actions, C choices.
 """
 
@@ -184,7 +184,7 @@ def joint_value(q_BNC: Tensor, action_BN: Tensor) -> Tensor:
 
 
 def admissible(logits_BNC: Tensor, threshold: float) -> Tensor:
-    """Where pi_i / max pi_i > threshold, (B, N, C): the rule of discrete BCQ (arXiv 1910.01708) by sub-action, strict."""
+    """Where pi_i / max pi_i > threshold, (B, N, C): discrete BCQ (arXiv 1910.01708) by sub-action, strict."""
     return (logits_BNC - logits_BNC.amax(-1, keepdim=True)).exp() > threshold
 
 

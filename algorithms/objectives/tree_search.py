@@ -24,7 +24,7 @@ def greedy(evaluate: Evaluate, tree: ActionTree, observation: Tensor) -> Tensor:
     going = torch.arange(len(observation), device=observation.device)
     while len(going):
         out = evaluate(observation[going], bits[going])
-        slot, child, exists = tree.children(node[going])
+        slot, child, exists = tree.children_of(node[going])
         branch_value = out[:, 1:].gather(1, slot).masked_fill(~exists, -torch.inf)
         best, which = branch_value.max(1, keepdim=True)
         stops = (out[:, :1] >= best) & (tree.seen[node[going]] > 0)[:, None] | ~exists.any(1, keepdim=True)
@@ -54,7 +54,7 @@ def beam(evaluate: Evaluate, tree: ActionTree, observation: Tensor, width: int) 
     while bool(waits.any()):
         state, entry = waits.nonzero(as_tuple=True)
         out = evaluate(observation[state], bits[state, entry])
-        slot, child, exists = tree.children(node[state, entry])
+        slot, child, exists = tree.children_of(node[state, entry])
         score[state, entry] = out[:, 0].masked_fill(tree.seen[node[state, entry]] == 0, -torch.inf)
         value, where = score.max(1)
         better = value > best  # a node that left the beam may still be the best one
