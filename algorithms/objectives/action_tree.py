@@ -1,7 +1,7 @@
 """The tree of the joint actions of a dataset (BraVE, arXiv 2410.21151, section 3.3 and figures 2 and 3).
 
 A node is a joint action and the root is the one of all defaults (0). A child sets one sub-action behind the last one
-that is set to another choice. For two binary sub-actions and data with (1, 0), (0, 1) and (1, 1), nodes with their numbers:
+that is set to another choice. Of two binary sub-actions and data with (0, 1) and (1, 1), nodes with their numbers:
 
              00 (0)
             /      \\

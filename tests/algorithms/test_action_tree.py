@@ -122,9 +122,8 @@ def test_a_tree_has_the_joint_actions_of_the_data_and_their_ancestors_alone(nvec
     torch.testing.assert_close(tree.decode(bits), actions)
     branch = tree.branch(bits)
     for row, action in enumerate(actions.tolist()):
-        path = sorted(
-            {PlainTree.prefix(tuple(action), i) for i in range(len(nvec) + 1)}, key=lambda a: sum(map(bool, a))
-        )
+        path = {PlainTree.prefix(tuple(action), i) for i in range(len(nvec) + 1)}
+        path = sorted(path, key=lambda each: sum(map(bool, each)))
         depth = int(branch.depth[row])
         assert depth == len(path) - 1
         assert branch.node[row, : depth + 1].tolist() == [number[each] for each in path]

@@ -178,8 +178,8 @@ def test_its_losses_are_what_it_logs(toy):
     total = loss + 3.0 * (values.q - target).square().mean()
     expected = torch.autograd.grad(total, list(objective.network.parameters()))
     info = agent.train(data, 1)
-    assert info["branch_loss"] == pytest.approx(float(loss), rel=1e-5)
-    assert info["td_loss"] == pytest.approx(float((values.q - target).square().mean()), rel=1e-5)
+    assert info["branch_loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert info["td_loss"] == pytest.approx(float((values.q.detach() - target).square().mean()), rel=1e-5)
     for parameter, gradient in zip(objective.network.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
