@@ -9,13 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.methods import METHODS
 from spin_rl.algorithms.training.agent import DivergedError, OfflineAgent, attach_asm, build_objective, check_asm_data
 from spin_rl.errors import UserError
-from tests.algorithms.toy_agent import agent_spec, assert_same_bits, make_agent
+from tests.algorithms.toy_agent import POLICY_METHODS, agent_spec, assert_same_bits, make_agent
 
 CPU = torch.device("cpu")
-each_method = pytest.mark.parametrize("method", METHODS)
+each_method = pytest.mark.parametrize("method", POLICY_METHODS)
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.methods import METHODS
 from spin_rl.algorithms.training.checkpoints import load_policy, save_agent_spec
 from spin_rl.errors import UserError
-from tests.algorithms.toy_agent import make_agent
+from tests.algorithms.toy_agent import POLICY_METHODS, make_agent
 
 
 def write(agent, folder) -> None:
@@ -18,7 +17,7 @@ def write(agent, folder) -> None:
     save_file(agent.state()[0], folder / "learner.safetensors")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", POLICY_METHODS)
 def test_a_policy_read_back_acts_as_it_did(toy, asm_folder, tmp_path, method):
     agent = make_agent(method, asm_folder, seed=7, trunk_dropout=False)
     agent.train(DeviceTransitions(toy, torch.device("cpu")), 5)

@@ -183,4 +183,4 @@ def test_brave_learns_joint_actions_that_an_additive_q_cannot_tell_apart():
             # the root's best branch is worth what the best joint action is
             torch.testing.assert_close(out.amax(1), torch.tensor([2.0, 2.0]), rtol=0, atol=0.5)
     assert losses["brave"]["td_loss"] < 0.5
-    assert losses["fas"]["critic_loss"] > 1.0  # 4 apart, the same to it
+    assert losses["fas"]["critic_loss"] > 0.7  # errors of 2 in two thirds of the data

@@ -9,7 +9,7 @@ from torch import nn
 
 from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.methods import METHODS, get_method
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.networks import precision
 from spin_rl.algorithms.objectives import OBJECTIVES, IQLSettings, get_objective
 from spin_rl.algorithms.objectives.gradient_step import GradientStep, clip_each
@@ -19,7 +19,7 @@ from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.training.graphs import GraphedUpdate
 from spin_rl.algorithms.training.seeds import SeedsAgent
 from spin_rl.errors import UserError
-from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
+from tests.algorithms.toy_agent import NVEC, OBSERVATION, PAIRS, assert_same_bits
 
 CPU = torch.device("cpu")
 
@@ -92,8 +92,7 @@ def test_each_networks_gradients_are_clipped_by_themselves_and_each_seeds():
             torch.testing.assert_close(part.grad[seed], single.grad)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "objective"), PAIRS)
 def test_bfloat16_trains_to_nearly_what_float32_does_in_float32_weights(data, method, objective):
     """At a rate at which casts of the weights that outlive a step would be far off."""
     runs = []
@@ -170,8 +169,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 
 @needs_gpu
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "autoregressive"])
+@pytest.mark.parametrize(("method", "objective"), [pair for pair in PAIRS if pair[0] != "autoregressive"])
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_captured_update_is_the_plain_one_and_waits_for_nothing(toy, method, objective, seeds):
     device = torch.device("cuda")

@@ -16,10 +16,11 @@ from spin_rl.algorithms.policies.distilled import DistilledPolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy
 from spin_rl.algorithms.policies.slots import SlotPolicy
 from spin_rl.algorithms.presets import get_preset
+from tests.algorithms.toy_agent import POLICY_METHODS
 
 TINY = get_preset("tiny")
 ragged = st.lists(st.integers(1, 6), min_size=1, max_size=7).map(tuple)
-each_method = pytest.mark.parametrize("method", METHODS)
+each_method = pytest.mark.parametrize("method", POLICY_METHODS)
 
 
 def build(method: str, nvec: tuple[int, ...], observation_size: int = 5, seed: int = 0) -> Policy:

@@ -9,15 +9,15 @@ from safetensors.torch import load_file, save_file
 
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.data.batches import DeviceTransitions
-from spin_rl.algorithms.methods import METHODS, get_method
+from spin_rl.algorithms.methods import get_method
 from spin_rl.algorithms.networks.stacked import stack
-from spin_rl.algorithms.objectives import OBJECTIVES, get_objective
+from spin_rl.algorithms.objectives import get_objective
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, DivergedError, OfflineAgent
 from spin_rl.algorithms.training.checkpoints import load_objective, save_agent_spec
 from spin_rl.algorithms.training.seeds import SeedsAgent
 from spin_rl.errors import UserError
-from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
+from tests.algorithms.toy_agent import NVEC, OBSERVATION, PAIRS, assert_same_bits
 
 SEEDS = (3, 4, 7)
 
@@ -35,8 +35,7 @@ def make(method: str, objective: str, asm_folder, **settings: object) -> tuple[S
     return SeedsAgent(spec, SEEDS, asm=asm), (OfflineAgent(replace(spec, seed=seed), asm=asm) for seed in SEEDS)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "autoregressive"])
+@pytest.mark.parametrize(("method", "objective"), [pair for pair in PAIRS if pair[0] != "autoregressive"])
 def test_each_seed_is_what_it_is_alone_dropout_and_clipping_included(data, asm_folder, method, objective):
     settings = {"gradient_clip": 0.5, "lr_decay": "cosine", "lr_decay_updates": 8}
     together, alone = make(method, objective, asm_folder, **settings)

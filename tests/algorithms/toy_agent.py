@@ -7,12 +7,18 @@ from torch import Tensor
 
 from spin_rl.algorithms.asm.files import load_asm
 from spin_rl.algorithms.data.batches import Batch
-from spin_rl.algorithms.methods import get_method
+from spin_rl.algorithms.methods import METHODS, get_method
 from spin_rl.algorithms.objectives import IQLSettings
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 
 OBSERVATION, NVEC = 3, (3, 2, 4)
+
+PAIRS = [(method.name, objective) for method in METHODS.values() for objective in method.objectives]
+"""Every method with every objective that it can be trained with."""
+
+POLICY_METHODS = [method.name for method in METHODS.values() if method.build]
+"""The methods that have a policy network."""
 
 
 def agent_spec(algorithm: str, *, seed: int = 0, trunk_dropout: bool = True) -> AgentSpec:
