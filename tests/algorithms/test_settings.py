@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
+from spin_rl.algorithms.methods import METHODS
 from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings
 from spin_rl.algorithms.rllib import ALGORITHMS, OfflineConfig
 from spin_rl.algorithms.settings import (
@@ -44,7 +45,7 @@ def test_every_setting_is_explained_and_no_name_has_two_meanings():
 @pytest.mark.parametrize("method", ALGORITHMS)
 def test_a_configuration_has_the_defaults_of_the_settings(method):
     made = ALGORITHMS[method].get_default_config()
-    assert made.settings == TrainingSettings(method_name=method)
+    assert made.settings == TrainingSettings(method_name=method, objective=METHODS[method].objectives[0])
     assert made.algo_class is ALGORITHMS[method]
 
 
@@ -58,7 +59,7 @@ def test_a_notebook_shows_the_keywords_of_training_and_their_help():
     text = inspect.getdoc(OfflineConfig.training)
     for name in ours:
         assert f"\n    {name}: " in text, name
-    assert "first of its method: iql, awac, bcq (default: iql)." in " ".join(text.split())
+    assert "first of its method: iql, awac, bcq, " in " ".join(text.split())
     assert OfflineConfig().training(beta=2.0, lr=0.1).settings.objective_settings().beta == 2.0
     with pytest.raises(TypeError, match="expectil"):
         OfflineConfig().training(expectil=0.7)
