@@ -168,7 +168,7 @@ METHODS: Mapping[str, Method] = {
             "BraVE",
             "BraVE (arXiv 2410.21151): values of branches in the tree of the data's joint actions; no policy network.",
             None,
-            Look("#882255", (0, (6, 1, 1, 1, 1, 1)), "*"),
+            Look("#661100", (0, (6, 1, 1, 1, 1, 1)), "*"),
             objectives=("brave",),
         ),
     )

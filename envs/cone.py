@@ -248,8 +248,9 @@ def inner_scripted(dimensions: int, side: int, pits: int, level: str, epsilon: f
 
 
 def _build_inner(match: re.Match[str]) -> Task:
-    sizes = tuple(int(number) for number in match.groups())
-    shared_inner_grid(*sizes)  # validates the sizes
+    dimensions, side, pits = (int(number) for number in match.groups())
+    shared_inner_grid(dimensions, side, pits)  # validates the sizes
+    sizes = (dimensions, side, pits)
     return Task(
         name=match[0],
         bins=2,

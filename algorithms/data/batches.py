@@ -72,6 +72,11 @@ class DeviceTransitions:
         """The observation of every row of the dataset, (rows, S)."""
         return self._observations
 
+    def observation_action(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The observations (B, S) and joint actions (B, N) alone of the transitions numbered ``indices``."""
+        rows = _take(self._rows, indices).long()
+        return _take(self._observations, rows), _take(self._actions, rows).long()
+
     @property
     def rows(self) -> Tensor:
         """The row of every transition, (size,)."""
@@ -80,11 +85,6 @@ class DeviceTransitions:
     def actions_at(self, rows: Tensor) -> Tensor:
         """The joint actions (..., N), int64, of rows (...); a row that starts no transition has none, but a value."""
         return _take(self._actions, rows).long()
-
-    def observation_action(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The observations (B, S) and joint actions (B, N) alone of the transitions numbered ``indices``."""
-        rows = _take(self._rows, indices).long()
-        return _take(self._observations, rows), _take(self._actions, rows).long()
 
 
 def _take(array: Tensor, indices: Tensor) -> Tensor:
