@@ -9,13 +9,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spin_rl.algorithms.data.batches import DeviceTransitions
+from spin_rl.algorithms.evaluation.batch_policy import ActingPolicy
 from spin_rl.algorithms.objectives import BraVESettings
 from spin_rl.algorithms.objectives.branch_loss import BranchValues, branch_loss, branch_values
 from spin_rl.algorithms.objectives.prioritised import Priorities
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.training.agent import AgentSpec, OfflineAgent
 from spin_rl.algorithms.training.checkpoints import load_objective, save_agent_spec
+from spin_rl.algorithms.training.seeds import SeedsAgent
+from spin_rl.envs import get_task
 from spin_rl.errors import UserError
+from spin_rl.platform.datasets import open_dataset
+from spin_rl.platform.datasets.collect import make_dataset
+from spin_rl.platform.evaluation.episodes import evaluate
 from tests.algorithms.test_action_tree import CASES, PlainTree, make_tree
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
 
@@ -250,3 +256,21 @@ def test_a_problem_with_one_joint_action_is_refused():
     spec = replace(brave_agent().spec, nvec=(1, 1))
     with pytest.raises(UserError, match="at least two choices"):
         OfflineAgent(spec)
+
+
+def test_several_seeds_at_once_are_refused():
+    with pytest.raises(UserError, match="Several seeds of brave are not trained at once"):
+        SeedsAgent(brave_agent().spec, (0, 1))
+
+
+def test_it_goes_straight_to_the_goal_on_data_that_seldom_do(tmp_path):
+    """The published table's +1.5 of two dimensions: no other way of four steps, the fewest, has this return."""
+    task = get_task("cone-2x5-0inner", 2)
+    make_dataset(task, "medium", 3000, root=tmp_path, workers=0)
+    dataset = open_dataset(task.name, "medium", bins=2, root=tmp_path)
+    assert dataset.returns().mean() < -50
+    settings = BraVESettings(critic_width=64, learning_rate=2e-3, gamma=0.9, hidden_layers=2)
+    agent = OfflineAgent(AgentSpec("brave", 2, (2,) * 4, get_preset("tiny"), settings, 64))
+    agent.train(DeviceTransitions(dataset, CPU), 250)
+    result = evaluate(task, ActingPolicy(agent.objective.eval(), CPU, sample=False), episodes=1)
+    assert result.return_mean == pytest.approx(1.51, abs=0.01)
