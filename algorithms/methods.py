@@ -309,6 +309,24 @@ METHODS: Mapping[str, Method] = {
             Look("#6699CC", (0, (2, 2)), "8"),
             objectives=("dqn-cql",),
         ),
+        Method(
+            "fas",
+            "FAS",
+            "FAS",
+            "FAS (Tang et al. 2022): BCQ with an additive critic and one loss for critic and clone; no policy network.",
+            None,
+            Look("#999933", (0, (1, 2.5)), "d"),
+            objectives=("fas",),
+        ),
+        Method(
+            "brave",
+            "BraVE",
+            "BraVE",
+            "BraVE (arXiv 2410.21151): values of branches in the tree of the data's joint actions; no policy network.",
+            None,
+            Look("#44AA99", (0, (6, 1, 1, 1, 1, 1)), "*"),
+            objectives=("brave",),
+        ),
     )
 }
 

@@ -2,6 +2,10 @@
 
 Each dimension has two binary sub-actions, forward and back, which cancel each other. The start is the origin, the goal
 the opposite corner. Pits are placed at random, but never on one fixed path from start to goal.
+
+``cone-<dimensions>x<side>-<pits>inner`` is the problem of the published tables, with side 5: pits lie in the centre and
+then in cells around it, and level ``medium`` is the behaviour of the published data, 10,000 transitions of it. Their
+"0 pits" have one in the centre, ``cone-8x5-1inner``; without any: ``cone-8x5-0inner``. Of 8 dimensions, 5 % are 328.
 """
 
 import re
@@ -63,8 +67,41 @@ class Grid:
         return frozenset(found)
 
 
+class InnerGrid(Grid):
+    """A grid whose first pit is the centre, and whose others are drawn from the 3^D - 1 cells around it."""
+
+    def __init__(self, dimensions: int, side: int, pits: int) -> None:
+        if dimensions > _MOST_INNER or side < 5 or side % 2 == 0 or pits > 3**dimensions:
+            raise UserError(
+                f"CoNE with {dimensions} dimensions and side {side} has no room for {pits} inner pits: the side must "
+                f"be odd and at least 5, dimensions at most {_MOST_INNER}, and 3 to their power is the number of cells."
+            )
+        super().__init__(dimensions, side, 0)
+        self._pit_count = pits
+
+    @cached_property
+    def pits(self) -> frozenset[bytes]:
+        generator = np.random.default_rng((self.dimensions, self.side, self._pit_count, 2))
+        others = generator.choice(3**self.dimensions - 1, size=max(self._pit_count - 1, 0), replace=False)
+        centre = self.goal // 2
+        states = [centre] * min(self._pit_count, 1) + list(centre + neighbour(others, self.dimensions))
+        return frozenset(state.tobytes() for state in states)
+
+
+_MOST_INNER = 30
+"""Dimensions of which the number of neighbours of a cell still is exact in a float64."""
+
+
+def neighbour(number: NDArray[np.int64], dimensions: int) -> NDArray[np.int64]:
+    """The neighbours of a cell by number (B,) in [0, 3^D - 1): offsets (B, D) of -1, 0 and 1, not all of them 0."""
+    number = number + (number >= (3**dimensions - 1) // 2)  # that one would be the cell itself
+    return number[:, None] // 3 ** np.arange(dimensions) % 3 - 1
+
+
 shared_grid = lru_cache(maxsize=8)(Grid)
 """A ``Grid`` that all environments of one problem share."""
+
+shared_inner_grid = lru_cache(maxsize=8)(InnerGrid)
 
 
 class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
@@ -77,8 +114,8 @@ class CoNE(gymnasium.Env[NDArray[np.float32], Any]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
     render_mode = "rgb_array"
 
-    def __init__(self, dimensions: int, side: int, pits: int = 0) -> None:
-        self._grid = shared_grid(dimensions, side, pits)
+    def __init__(self, dimensions: int, side: int, pits: int = 0, *, inner: bool = False) -> None:
+        self._grid = (shared_inner_grid if inner else shared_grid)(dimensions, side, pits)
         self.action_space = MultiDiscrete([2] * (2 * dimensions))
         self.observation_space = Box(0.0, side - 1.0, (dimensions,), np.float32)
         self._state = np.zeros(dimensions, np.int64)
@@ -178,6 +215,51 @@ def scripted(dimensions: int, side: int, pits: int, level: str, epsilon: float) 
     return EpsilonScripted(Plan(shared_grid(dimensions, side, pits)), [2] * (2 * dimensions), used)
 
 
+class PublishedBehaviour:
+    """The behaviour of the published data: a neighbour that is drawn uniformly, or the shortest way's next step.
+
+    The shortest way, by the distances from the cells entered to the goal, goes forward in all dimensions that are left.
+    It does not avoid pits. Where a drawn neighbour lies outside the grid, the step is cut at its edge.
+    """
+
+    draws = 2
+
+    def __init__(self, dimensions: int, side: int, epsilon: float) -> None:
+        self._dimensions, self._side = dimensions, side
+        self.epsilon = epsilon
+        """How often it draws a neighbour."""
+
+    def act(self, observation: NDArray[np.float32], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Joint actions (B, 2 D) for coordinates (B, D) and uniforms (B, 2)."""
+        drawn = neighbour((uniforms[:, 1] * (3**self._dimensions - 1)).astype(np.int64), self._dimensions)
+        shortest = (observation < self._side - 1).astype(np.int64)
+        change = np.where(uniforms[:, :1] < self.epsilon, drawn, shortest)
+        return np.stack([change > 0, change < 0], axis=2).reshape(len(change), -1).astype(np.int64)
+
+
+_PUBLISHED_EPSILON = 0.9
+
+
+def inner_scripted(dimensions: int, side: int, pits: int, level: str, epsilon: float) -> ScriptedPolicy:
+    """The published behaviour at level medium, at the others the plan around the pits."""
+    if level == "medium":
+        return PublishedBehaviour(dimensions, side, max(epsilon, _PUBLISHED_EPSILON))
+    return EpsilonScripted(Plan(shared_inner_grid(dimensions, side, pits)), [2] * (2 * dimensions), epsilon)
+
+
+def _build_inner(match: re.Match[str]) -> Task:
+    dimensions, side, pits = (int(number) for number in match.groups())
+    shared_inner_grid(dimensions, side, pits)  # validates the sizes
+    sizes = (dimensions, side, pits)
+    return Task(
+        name=match[0],
+        bins=2,
+        make=partial(CoNE, *sizes, inner=True),
+        reference=UNKNOWN,
+        scripted=partial(inner_scripted, *sizes),
+    )
+
+
 def _build(match: re.Match[str]) -> Task:
     dimensions, side, pits = (int(number or 0) for number in match.groups())
     shared_grid(dimensions, side, pits)  # validates the sizes
@@ -189,4 +271,7 @@ def _build(match: re.Match[str]) -> Task:
 
 register_family(
     "cone-<dimensions>x<side>[-<pits>pits]", r"cone-([1-9]\d{0,2})x([1-9]\d{0,3})(?:-([1-9]\d{0,6})pits)?", _build
+)
+register_family(
+    "cone-<dimensions>x<side>-<pits>inner", r"cone-([1-9]\d{0,2})x([1-9]\d{0,3})-(0|[1-9]\d{0,6})inner", _build_inner
 )

@@ -81,6 +81,15 @@ class DeviceTransitions:
         rows = _take(self._rows, indices).long()
         return _take(self._observations, rows), _take(self._actions, rows).long()
 
+    @property
+    def rows(self) -> Tensor:
+        """The row of every transition, (size,)."""
+        return self._rows
+
+    def actions_at(self, rows: Tensor) -> Tensor:
+        """The joint actions (..., N), int64, of rows (...); a row that starts no transition has none, but a value."""
+        return _take(self._actions, rows).long()
+
 
 def _take(array: Tensor, indices: Tensor) -> Tensor:
     """``array[indices]`` for indices of any shape; on a CPU index_select is five times faster than indexing."""

@@ -1,10 +1,11 @@
-"""Offline objectives: IQL, AWAC and BCQ, which train a policy, and value decomposition, which needs none."""
+"""Offline objectives: those that train a policy (IQL, AWAC, BCQ), and those that act by their values."""
 
 from collections.abc import Mapping
 
 from spin_rl.algorithms.objectives.awac import AWAC, AWACSettings
 from spin_rl.algorithms.objectives.base import Objective, ObjectiveSettings
 from spin_rl.algorithms.objectives.bcq import BCQ, BCQSettings
+from spin_rl.algorithms.objectives.brave import BraVE, BraVESettings
 from spin_rl.algorithms.objectives.decqn import (
     DQNCQL,
     DecQN,
@@ -14,6 +15,7 @@ from spin_rl.algorithms.objectives.decqn import (
     DecQNOneStep,
     FactorisedBC,
 )
+from spin_rl.algorithms.objectives.fas import FAS, FASSettings
 from spin_rl.algorithms.objectives.iql import IQL, IQLSettings
 from spin_rl.algorithms.objectives.losses import Info
 from spin_rl.algorithms.objectives.policy_objective import PolicyObjective
@@ -32,6 +34,8 @@ OBJECTIVES: Mapping[str, type[Objective]] = {
         DecQNOneStep,
         FactorisedBC,
         DQNCQL,
+        FAS,
+        BraVE,
     )
 }
 """Every objective by name; a new one is its own file and one entry here."""
@@ -47,10 +51,14 @@ def get_objective(name: str) -> type[Objective]:
 __all__ = [
     "AWAC",
     "BCQ",
+    "FAS",
     "IQL",
     "OBJECTIVES",
     "AWACSettings",
     "BCQSettings",
+    "BraVE",
+    "BraVESettings",
+    "FASSettings",
     "IQLSettings",
     "Info",
     "Objective",

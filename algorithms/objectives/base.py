@@ -54,6 +54,16 @@ class ObjectiveSettings:
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise UserError(f"gradient_clip={self.gradient_clip} is not positive; null does not clip.")
 
+    @property
+    def decays_rate(self) -> bool:
+        """Whether the learning rate changes from update to update."""
+        return self.lr_decay != "constant"
+
+    @property
+    def draws_minibatches(self) -> bool:
+        """Whether the objective draws its minibatches itself, by what it has learnt; learners cannot share those."""
+        return False
+
     def rate_multiplier(self, updates: int) -> float:
         """Learning-rate multiplier of the update after the first ``updates``."""
         done = min(updates / self.lr_decay_updates, 1.0) if self.lr_decay_updates else 0.0
@@ -138,13 +148,14 @@ class Objective(nn.Module):
         """Fill ``optimizers``; called once the modules lie on their device."""
         raise NotImplementedError
 
-    def gradient_step(self, *networks: Iterable[nn.Parameter]) -> GradientStep:
+    def gradient_step(self, *networks: Iterable[nn.Parameter], weight_decay: float = 0.0) -> GradientStep:
         """An optimiser of ``networks``, as the settings and the policy want it."""
         return GradientStep(
             *networks,
             learning_rate=self.settings.learning_rate,
             own_rates=self.policy.own_rates() if self.policy else None,
             clip=self.settings.gradient_clip,
+            weight_decay=weight_decay,
         )
 
     def autocast(self) -> AbstractContextManager[object]:

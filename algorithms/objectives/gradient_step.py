@@ -24,6 +24,7 @@ class GradientStep:
         learning_rate: float,
         own_rates: Mapping[nn.Parameter, float] | None = None,
         clip: float | None = None,
+        weight_decay: float = 0.0,
     ) -> None:
         """
         Args:
@@ -31,6 +32,7 @@ class GradientStep:
             learning_rate: of all parameters that ``own_rates`` does not name.
             own_rates: learning rates of single parameters.
             clip: largest norm of all gradients of a network together; None does not clip.
+            weight_decay: of Adam: this times each parameter is added to its gradient.
         """
         self._networks = [list(network) for network in networks]
         self._parameters = [parameter for network in self._networks for parameter in network]
@@ -50,7 +52,9 @@ class GradientStep:
         if on_gpu:
             for group in grouped:
                 group["lr"] = torch.tensor(group["lr"], device=self._parameters[0].device)
-        self.optimizer = torch.optim.Adam(grouped, learning_rate, fused=True, capturable=on_gpu)
+        self.optimizer = torch.optim.Adam(
+            grouped, learning_rate, weight_decay=weight_decay, fused=True, capturable=on_gpu
+        )
 
     def __call__(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()

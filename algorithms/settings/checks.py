@@ -49,6 +49,11 @@ def check_learners(settings: TrainingSettings) -> None:
             f"A minibatch of {settings.batch_size} cannot be shared by {settings.num_learners} learners: "
             "raise train_batch_size or ask for fewer learners."
         )
+    if settings.num_learners > 1 and settings.objective_settings().draws_minibatches:
+        raise UserError(
+            f"num_learners={settings.num_learners} share minibatches, {settings.objective} with prioritised=true draws "
+            "its own by what one learner has seen: give prioritised=false or ask for one learner."
+        )
 
 
 def check_seeds_at_once(settings: TrainingSettings) -> None:

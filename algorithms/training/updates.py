@@ -78,6 +78,6 @@ class UpdateLoop:
 def _set_rates(objective: Objective, number: int) -> None:
     """Give the optimisers the learning rates of update ``number``."""
     settings = objective.settings
-    if settings.lr_decay != "constant":
+    if settings.decays_rate:
         for step in objective.optimizers.values():
             step.scale_rates(settings.rate_multiplier(number))

@@ -37,6 +37,8 @@ def make(method: str, objective: str, asm_folder, **settings: object) -> tuple[S
     ("method", "objective"), [pair for pair in PAIRS if not pair[0].startswith(("autoregressive", "spin-decode"))]
 )
 def test_each_seed_is_what_it_is_alone_dropout_and_clipping_included(data, asm_folder, method, objective):
+    if method in ("fas", "brave"):
+        pytest.skip("trains one seed at a time")
     settings = {"gradient_clip": 0.5, "lr_decay": "cosine", "lr_decay_updates": 8}
     together, alone = make(method, objective, asm_folder, **settings)
     losses = together.train(data, 6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spin_rl.envs import get_task, rollout
-from spin_rl.envs.cone import CoNE, Grid
+from spin_rl.envs.cone import CoNE, Grid, InnerGrid, neighbour
 from spin_rl.envs.maze import GOAL, START, WALLS, Maze, Plan, pushes
 from spin_rl.errors import UserError
 
@@ -148,3 +148,53 @@ def test_the_plan_reaches_every_goal_without_falling_into_a_pit(name):
 def test_invalid_sizes_are_refused(name, bins, said):
     with pytest.raises(UserError, match=said):
         get_task(name, bins)
+
+
+def test_inner_pits_are_the_centre_and_then_cells_around_it():
+    for pits in (0, 1, 2, 27):
+        states = {tuple(np.frombuffer(each, np.int64)) for each in InnerGrid(3, 5, pits).pits}
+        assert len(states) == pits
+        assert not pits or (2, 2, 2) in states
+        assert all(1 <= coordinate <= 3 for state in states for coordinate in state)
+    env = get_task("cone-2x5-1inner", 2).make()
+    env.reset(seed=0)
+    forward = np.array([1, 0, 1, 0])
+    assert env.step(forward)[2:4] == (False, False)
+    assert env.step(forward)[1:3] == (pytest.approx(-10 * np.sqrt(32)), True)
+
+
+def test_neighbours_are_all_offsets_but_none():
+    offsets = neighbour(np.arange(26), 3)
+    assert {tuple(each) for each in offsets} == {
+        (a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1)
+    } - {(0, 0, 0)}
+
+
+def test_the_published_behaviour_draws_nine_in_ten_neighbours_and_never_opposed_pairs():
+    task = get_task("cone-3x5-0inner", 2)
+    policy = task.scripted("medium", 0.0)
+    uniforms = np.random.default_rng(0).random((20_000, 2))
+    states = np.tile(np.array([4, 0, 2], np.float32), (20_000, 1))
+    action = policy.act(states, uniforms)
+    assert not (action[:, 0::2] & action[:, 1::2]).any()
+    kinds, counts = np.unique(action, axis=0, return_counts=True)
+    assert len(kinds) == 26
+    planned = (kinds == [0, 0, 1, 0, 1, 0]).all(1)  # forward where there is a way to go
+    assert counts[planned] / 20_000 == pytest.approx(0.1 + 0.9 / 26, abs=0.01)
+    assert counts[~planned] / 20_000 == pytest.approx(0.9 / 26, abs=0.005)
+    result = rollout(get_task("cone-2x5-3inner", 2).make, get_task("cone-2x5-3inner", 2).scripted("expert", 0.0),
+                     episodes=1, seed=0, record=True)  # fmt: skip
+    assert result.recorded[0].rewards[-1] == 10
+
+
+def test_the_best_return_is_the_published_one():
+    task = get_task("cone-2x5-0inner", 2)
+    policy = task.scripted("medium", 0.0)
+    policy.epsilon = 0.0
+    assert rollout(task.make, policy, episodes=1, seed=0).returns == pytest.approx(1.51, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["cone-2x5-10inner", "cone-2x4-1inner", "cone-2x3-1inner", "cone-31x5-1inner"])
+def test_inner_pits_without_room_are_refused(name):
+    with pytest.raises(UserError, match="no room"):
+        get_task(name, 2)
