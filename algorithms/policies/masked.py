@@ -8,7 +8,7 @@ Shapes: B states, N sub-actions, C choices, D width.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import cast, Self
 
 import torch
 from torch import Tensor, nn
@@ -90,12 +90,13 @@ class MaskedPolicy(Policy):
         """All of the model but its heads."""
         return self.model.state_encoder, self.model.embeddings, self.model.trunk
 
-    def start_from(self, asm: ActionStructureModel) -> None:
-        """Copy ``asm``, its heads only where they go on training with the rest.
+    def start_from(self, model: nn.Module) -> None:
+        """Copy an action structure model, its heads only where they go on training with the rest.
 
         Raises:
             UserError: its heads have another width.
         """
+        asm = cast(ActionStructureModel, model)
         ours, theirs = self.model.sizes.head_width, asm.sizes.head_width
         if self.trunk_rate is not None and ours != theirs:
             raise UserError(

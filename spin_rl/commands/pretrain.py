@@ -58,7 +58,7 @@ def pretrain(
     root: DataRoot = "data",
     storage: Storage = Path("results"),
 ) -> None:
-    """Pretrain an action structure model, or with --method a clone of a policy, or find it in the store.
+    """Pretrain an action structure model or a clone, or find it in the store.
 
     Resumes from the nearest earlier checkpoint of the same model, so that more steps cost the difference. Prints the
     folders of the checkpoints.
