@@ -8,7 +8,7 @@ Shapes: B states, N sub-actions, C choices, D width.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import cast, Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
