@@ -141,13 +141,8 @@ def test_every_command_shows_its_help(path):
 
 
 def test_help_lists_what_the_registries_hold():
-<<<<<<< HEAD
     shown = "".join(CliRunner().invoke(cli.app, ["train", "--help"]).output.split())  # lines break at hyphens too
     for names in (METHODS, POLICY_OBJECTIVES, PRESETS):
-=======
-    shown = "".join(CliRunner().invoke(cli.app, ["train", "--help"]).output.split())  # lines end within names, too
-    for names in (METHODS, OBJECTIVES, PRESETS):
->>>>>>> slots
         assert "".join(one_of(names).split()) in shown
     shown = " ".join(CliRunner().invoke(cli.app, ["sweep", "--help"]).output.split())
     assert all(name in shown for name in SWEEPS)
