@@ -52,7 +52,9 @@ COMMANDS = {
         "quickstart:quickstart", "Run the main experiment in minutes: data, pretraining, four methods, a report."
     ),
     "data": group("Datasets, and the behaviour policies they are collected with.", DATA),
-    "pretrain": LazyCommand("pretrain:pretrain", "Pretrain an action structure model or a clone, or find it in the store."),
+    "pretrain": LazyCommand(
+        "pretrain:pretrain", "Pretrain an action structure model or a clone, or find it in the store."
+    ),
     "train": LazyCommand("train:train", "Train a policy offline, once per seed, on the model it needs."),
     "evaluate": LazyCommand("evaluate:evaluate", "Evaluate trained policies from their last checkpoints."),
     "sweep": LazyCommand("sweep:sweep", "Run or resume an experiment over many trials."),
