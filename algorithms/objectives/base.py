@@ -83,6 +83,8 @@ class Objective(nn.Module):
     """Whether it trains a policy, which a method builds; without one the method has none either."""
     sampled: ClassVar[bool] = False
     """Whether evaluation samples actions by default."""
+    any_actions: ClassVar[bool] = True
+    """Whether it can be used in any action space; otherwise ``check_actions`` says in which."""
     policy_dropout: ClassVar[float] = 0.1
     """Dropout of the factored policy by default."""
     decomposition: ClassVar[str] = "sum"
@@ -113,7 +115,7 @@ class Objective(nn.Module):
 
     @classmethod
     def check_actions(cls, nvec: Sequence[int]) -> None:
-        """UserError where it cannot be used in an action space ``nvec``."""
+        """UserError where it cannot be used in an action space ``nvec``; only with ``any_actions`` False."""
 
     @property
     def stackable(self) -> bool:

@@ -22,8 +22,9 @@ def check_settings(settings: TrainingSettings) -> None:
     """UserError where settings do not fit each other, the objective, the method or its model; reads no transitions."""
     settings.objective_settings()
     get_method(settings.method_name).check_objective(settings.objective)
-    if settings.env:
-        get_objective(settings.objective).check_actions(settings.dataset().nvec)
+    objective = get_objective(settings.objective)
+    if settings.env and not objective.any_actions:
+        objective.check_actions(settings.dataset().nvec)
     check_device(settings)
     check_learners(settings)
     check_seeds_at_once(settings)

@@ -24,7 +24,8 @@ def test_a_policy_read_back_acts_as_it_did(toy, asm_folder, tmp_path, method):
     write(agent, tmp_path)
     policy = load_policy(tmp_path)
     assert not any(module.training for module in policy.modules())
-    observation, uniforms = torch.randn(200, 3), torch.rand(200, 3, dtype=torch.float64)
+    observation = torch.randn(200, 3)
+    uniforms = torch.rand(200, policy.draws(sample=True), dtype=torch.float64)
     agent.policy.eval()
     with torch.no_grad():
         for sample in (True, False):

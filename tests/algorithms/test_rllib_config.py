@@ -97,7 +97,9 @@ def test_a_learning_rate_falls_over_the_budget_unless_told_otherwise(small_data)
 def test_an_unknown_method_lists_those_there_are(small_data):
     made = OfflineConfig().update_from_dict({"trial": {"algorithm": "sain"}})
     made.environment(CHEETAH).offline_data(input_=[f"{small_data}/cheetah-run-3/medium-expert-v1"])
-    with pytest.raises(UserError, match=r"no algorithm 'sain'. Did you mean saint.*spin, .*saint-film-matched, factored"):
+    with pytest.raises(
+        UserError, match=r"no algorithm 'sain'. Did you mean saint.*spin, .*saint-film-matched, factored"
+    ):
         made.validate()
 
 

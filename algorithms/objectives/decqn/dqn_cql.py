@@ -32,6 +32,7 @@ class DQNCQL(DecQNCQL):
 
     settings_class = DQNCQLSettings
     settings: DQNCQLSettings
+    any_actions = False
     strides: Tensor
     sizes: Tensor
 
