@@ -22,7 +22,7 @@ def methods_table() -> str:
             f"`{method.name}`",
             method.label,
             method.description.rstrip("."),
-            {None: "–", "asm": "a pretrained ASM"}.get(method.pretrained, str(method.pretrained)),
+            {None: "–", "asm": "a pretrained ASM", "bc": "a clone of the data"}.get(method.pretrained, str(method.pretrained)),
             _objectives(method),
             _codes(sorted(method.settings)),
         ]
