@@ -52,7 +52,7 @@ def plain_loop(config: OfflineConfig, iterations: int) -> tuple[OfflineAgent, li
         if iteration:
             losses = agent.train(data, EVERY)
         if iteration % 2 == 0:
-            result = evaluate(TASK, ActingPolicy(agent.policy, CPU, sample=True), episodes=2)
+            result = evaluate(TASK, ActingPolicy(agent.objective, CPU, sample=agent.objective.sampled), episodes=2)
             evaluation = {**asdict(result), "updates": agent.updates}
         results.append({"eval": evaluation, "train": losses, "updates": agent.updates})
     return agent, results
