@@ -134,9 +134,10 @@ def copy_working_tree(folder: Path) -> None:
     """Write the working tree's files into ``folder``: those that git knows, and new ones that it does not ignore."""
     listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout.decode()
     for name in dict.fromkeys(listed.rstrip("\0").split("\0")):
-        if (ROOT / name).is_file():  # one that was deleted is listed, too
+        source = ROOT / name
+        if source.is_file() or source.is_symlink():  # one that was deleted is listed, too
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+            shutil.copy2(source, folder / name, follow_symlinks=False)  # the package links to its parts
 
 
 def _git(*words: str, check: bool = True) -> "subprocess.CompletedProcess[bytes]":
