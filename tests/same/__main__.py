@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(numbers.PARTS), help=f"parts of it ({','.join(numbers.PARTS)})")
     parser.add_argument("--no-cache", action="store_true", help="compute the base's numbers even where they are kept")
     options = parser.parse_args(arguments)
-    wide = {} if sys.stdout.isatty() else {"width": 200}  # nobody reads a file at the width of a terminal
-    console = Console(**wide, highlight=False)
+    width = None if sys.stdout.isatty() else 200  # nobody reads a file at the width of a terminal
+    console = Console(width=width, highlight=False)
     try:
         parts = parts_of(options.only)
         expected = read_expected(Path(__file__).with_name("expected.json"))
