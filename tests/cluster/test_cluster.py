@@ -142,7 +142,7 @@ def test_a_sweep_outlives_a_worker_a_cut_cable_and_the_head(
     cluster.start("w1", "w2")
     assert process.wait(PATIENCE) == 0, log.read_text()[-4000:]
     log_text = log.read_text()
-    assert log_text.count("has forgotten the job; submitting it again") == 1, log_text
+    assert log_text.count("has lost the job; submitting it again") == 1, log_text
     assert "can be written by all 3 nodes" in log_text
     assert undisturbed.wait(PATIENCE) == 0, (folder / "undisturbed.log").read_text()[-4000:]
     assert numbers(storage) == numbers(folder / "undisturbed")

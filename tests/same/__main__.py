@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(numbers.PARTS), help=f"parts of it ({','.join(numbers.PARTS)})")
     parser.add_argument("--no-cache", action="store_true", help="compute the base's numbers even where they are kept")
     options = parser.parse_args(arguments)
-    wide = {} if sys.stdout.isatty() else {"width": 200}  # nobody reads a file at the width of a terminal
-    console = Console(**wide, highlight=False)
+    width = None if sys.stdout.isatty() else 200  # nobody reads a file at the width of a terminal
+    console = Console(width=width, highlight=False)
     try:
         parts = parts_of(options.only)
         expected = read_expected(Path(__file__).with_name("expected.json"))
@@ -134,9 +134,10 @@ def copy_working_tree(folder: Path) -> None:
     """Write the working tree's files into ``folder``: those that git knows, and new ones that it does not ignore."""
     listed = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout.decode()
     for name in dict.fromkeys(listed.rstrip("\0").split("\0")):
-        if (ROOT / name).is_file():  # one that was deleted is listed, too
+        source = ROOT / name
+        if source.is_file() or source.is_symlink():  # one that was deleted is listed, too
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+            shutil.copy2(source, folder / name, follow_symlinks=False)  # the package links to its parts
 
 
 def _git(*words: str, check: bool = True) -> "subprocess.CompletedProcess[bytes]":

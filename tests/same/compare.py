@@ -1,5 +1,6 @@
 """Compares what two checkouts computed, bit by bit."""
 
+import math
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -100,8 +101,8 @@ def same(one: Any, other: Any) -> bool:
         return type(one) is type(other) and one == other
     if isinstance(one, int) and isinstance(other, int):
         return one == other
-    if one != one or other != other:
-        return one != one and other != other
+    if math.isnan(one) or math.isnan(other):
+        return math.isnan(one) and math.isnan(other)
     return struct.pack("<d", one) == struct.pack("<d", other)
 
 

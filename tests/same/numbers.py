@@ -78,7 +78,7 @@ def collect(
 
     Args:
         checkout: root of the code.
-        out: an empty folder for datasets, results and logs; may be deleted afterwards.
+        out: an empty folder for datasets and results; may be deleted afterwards.
         part: one of `PARTS`.
         wanted: what to run of what there is; all of it by default.
         say: is told of each command that has ended, and what it took.
