@@ -15,6 +15,9 @@ from spin_rl.algorithms.settings import OBJECTIVE_SETTINGS
 from spin_rl.errors import UserError
 
 
+_STARTS = {None: "–", "asm": "a pretrained ASM", "bc": "a clone of the data"}
+
+
 def methods_table() -> str:
     """A row for every method: what it is, where it starts, the objectives that train it, settings that only it has."""
     rows = [
@@ -22,7 +25,7 @@ def methods_table() -> str:
             f"`{method.name}`",
             method.label,
             method.description.rstrip("."),
-            {None: "–", "asm": "a pretrained ASM", "bc": "a clone of the data"}.get(method.pretrained, str(method.pretrained)),
+            _STARTS.get(method.pretrained, str(method.pretrained)),
             _objectives(method),
             _codes(sorted(method.settings)),
         ]
