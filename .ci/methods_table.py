@@ -14,7 +14,6 @@ from spin_rl.algorithms.objectives import OBJECTIVES, Objective
 from spin_rl.algorithms.settings import OBJECTIVE_SETTINGS
 from spin_rl.errors import UserError
 
-
 _STARTS = {None: "–", "asm": "a pretrained ASM", "bc": "a clone of the data"}
 
 
