@@ -91,7 +91,7 @@ class MaskedPolicy(Policy):
         return self.model.state_encoder, self.model.embeddings, self.model.trunk
 
     def start_from(self, model: nn.Module) -> None:
-        """Copy an action structure model, its heads only where they go on training with the rest.
+        """Copy an action structure model, its heads only if they train on with the rest.
 
         Raises:
             UserError: its heads have another width.

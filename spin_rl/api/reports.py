@@ -50,7 +50,7 @@ def report(
 def analysis_of(folder: Path, sweep_file: str | None = None) -> Analysis | None:
     """The analysis of the sweep in ``folder``, if it has one.
 
-    A file that the results name is not run: results may come from somebody else.
+    A file that the results name is not run: results may come from elsewhere.
     """
     plan = read_plan(folder)
     name = sweep_file or (plan.sweep if plan else "")

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default=",".join(numbers.PARTS), help=f"parts of it ({','.join(numbers.PARTS)})")
     parser.add_argument("--no-cache", action="store_true", help="compute the base's numbers even where they are kept")
     options = parser.parse_args(arguments)
-    width = None if sys.stdout.isatty() else 200  # nobody reads a file at the width of a terminal
+    width = None if sys.stdout.isatty() else 200  # a file is not read at the width of a terminal
     console = Console(width=width, highlight=False)
     try:
         parts = parts_of(options.only)
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commit = commit_of(options.base)
         with tempfile.TemporaryDirectory(prefix="spin-rl-same-") as folder:
             here = Path(folder) / "here"
-            copy_working_tree(here)  # now, so that work on it can go on meanwhile
+            copy_working_tree(here)  # now, so that it can be edited meanwhile
             base_record = base_numbers(commit, parts, Path(folder), console, use_cache=not options.no_cache)
             here_record = {}
             say = _teller(console, "working tree")
@@ -158,7 +158,7 @@ def base_numbers(
         commit: full hash.
         parts: some of `numbers.PARTS`.
         folder: where the commit is written out and run; temporary.
-        console: is told how far it is.
+        console: shows the progress.
         use_cache: whether records that are kept count.
 
     Raises:

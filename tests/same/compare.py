@@ -41,7 +41,7 @@ class Finding:
 
     @property
     def fails(self) -> bool:
-        """Whether it is a change that nobody meant to make."""
+        """Whether it is an unintended change."""
         return self.verdict != ONLY_HERE and not self.reason
 
     @property

@@ -81,7 +81,7 @@ def collect(
         out: an empty folder for datasets and results; may be deleted afterwards.
         part: one of `PARTS`.
         wanted: what to run of what there is; all of it by default.
-        say: is told of each command that has ended, and what it took.
+        say: called with a line on each finished command, with its seconds.
 
     Raises:
         CollectionError: a command failed.
@@ -145,7 +145,7 @@ class CommandLine:
     Args:
         checkout: root of the code.
         out: where commands leave what they make.
-        say: is told of each command that has ended.
+        say: called with a line on each finished command.
     """
 
     def __init__(self, checkout: Path, out: Path, say: Callable[[str], None]) -> None:
