@@ -3,10 +3,10 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_policies import plain_heads, plain_trunk, ragged, random_actions
 from torch.nn import functional
 
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
-from tests.algorithms.test_policies import plain_heads, plain_trunk, ragged, random_actions
 
 SIZES = ASMSizes(width=16, heads=2, layers=2, head_width=8)
 

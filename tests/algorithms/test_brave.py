@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from test_action_tree import CASES, PlainTree, make_tree
 from torch import Tensor
 
 from spin_rl.algorithms.data.batches import DeviceTransitions
@@ -22,7 +23,6 @@ from spin_rl.errors import UserError
 from spin_rl.platform.datasets import open_dataset
 from spin_rl.platform.datasets.collect import make_dataset
 from spin_rl.platform.evaluation.episodes import evaluate
-from tests.algorithms.test_action_tree import CASES, PlainTree, make_tree
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, assert_same_bits
 
 CPU = torch.device("cpu")

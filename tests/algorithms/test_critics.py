@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_policies import ragged, random_actions
 from torch.nn import functional
 
 from spin_rl.algorithms.networks.critics import FactoredCritic, ValueNetwork
 from spin_rl.errors import UserError
-from tests.algorithms.test_policies import ragged, random_actions
 
 
 @given(nvec=ragged, batch=st.integers(1, 4), members=st.integers(1, 3))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_decoding import Table
 from torch import Tensor
 
 from spin_rl.algorithms.asm.decoding import Decoding
@@ -22,7 +23,6 @@ from spin_rl.algorithms.presets import get_preset
 from spin_rl.algorithms.settings.names import parse_settings
 from spin_rl.algorithms.training.agent import OfflineAgent
 from spin_rl.errors import UserError
-from tests.algorithms.test_decoding import Table
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, agent_spec, make_agent, random_batch
 
 SIZES = ASMSizes(width=8, heads=2, layers=1, head_width=8, dropout=0.0)

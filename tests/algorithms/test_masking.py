@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from test_policies import random_actions
 
 from spin_rl.algorithms.asm.masking import Masking, mask_actions, masked_cross_entropy
 from spin_rl.errors import UserError
-from tests.algorithms.test_policies import random_actions
 
 NVEC = (3, 2, 40)
 COUNT = 40_000

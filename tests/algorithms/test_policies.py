@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_film import plain_film
 from torch import nn
 from torch.nn import functional
 
@@ -17,7 +18,6 @@ from spin_rl.algorithms.policies.distilled import DistilledPolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy
 from spin_rl.algorithms.policies.slots import SlotPolicy
 from spin_rl.algorithms.presets import get_preset
-from tests.algorithms.test_film import plain_film
 from tests.algorithms.toy_agent import POLICY_METHODS
 
 TINY = get_preset("tiny")

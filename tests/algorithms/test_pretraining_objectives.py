@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from test_policies import random_actions
 
 from spin_rl.algorithms.asm.masking import Masking, masked_cross_entropy
 from spin_rl.algorithms.asm.model import ActionStructureModel, ASMSizes
@@ -12,7 +13,6 @@ from spin_rl.algorithms.asm.modelling import VariationalModelling, local_to_glob
 from spin_rl.algorithms.asm.pretraining import ASMConfig, ASMPretraining
 from spin_rl.algorithms.pretraining.episodes import spread
 from spin_rl.errors import UserError
-from tests.algorithms.test_policies import random_actions
 
 NVEC = (3, 2, 4)
 TINY = ASMSizes(width=16, heads=2, layers=1, head_width=16, dropout=0.0)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 from scipy.optimize import minimize
+from test_policies import random_actions
 from torch import nn
 from typer.testing import CliRunner
 
@@ -22,7 +23,6 @@ from spin_rl.algorithms.asm.probes import attention_maps, attention_of_dataset, 
 from spin_rl.algorithms.pretraining.episodes import split_by_episode
 from spin_rl.errors import UserError
 from spin_rl.platform.reports.attention import attention_figure
-from tests.algorithms.test_policies import random_actions
 
 SIZES = ASMSizes(width=16, heads=2, layers=2, state_tokens=2, head_width=8)
 

@@ -13,6 +13,7 @@ import torch
 from ray import tune
 from ray.exceptions import RayError
 from safetensors.torch import load_file
+from test_evaluator import assert_ends, process_of
 
 from spin_rl.algorithms.rllib import OfflineConfig, register_algorithms
 from spin_rl.algorithms.rllib.algorithm import ANY_METHOD
@@ -20,7 +21,6 @@ from spin_rl.algorithms.training.agent import build_objective
 from spin_rl.algorithms.training.checkpoints import load_policy
 from spin_rl.platform.results.callback import ResultsCallback
 from tests.algorithms.rllib_runs import EVERY, configure, numbers, plain_loop
-from tests.algorithms.test_evaluator import assert_ends, process_of
 from tests.algorithms.toy_agent import assert_same_bits
 
 pytestmark = pytest.mark.integration

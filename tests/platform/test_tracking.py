@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import ray
-import sweep_fixture
 from mlflow import MlflowClient
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
@@ -16,6 +15,7 @@ from spin_rl.platform.results.files import MetricsFile, read_sweep, start_sweep
 from spin_rl.platform.tracking.callback import MLflowCallback, sweep_callbacks
 from spin_rl.platform.tracking.mirror import Mirror
 from spin_rl.platform.tracking.run import safe_key
+from tests.platform import sweep_fixture
 from tests.platform.sweep_fixture import PRETRAIN, Trivial, curve, describe, params, write_trial
 
 EXPERIMENT = "tests"
