@@ -112,9 +112,7 @@ def query_probe(
         DeviceTransitions(dataset, torch.device("cpu"), spread(rows, samples)) for rows in (training, held_out)
     )
     queries = model.mask_embeddings().detach().clone().requires_grad_()
-    heads = BatchedLinear(len(model.nvec), model.sizes.width, max(model.nvec))
-    for parameter in heads.parameters():
-        torch.nn.init.zeros_(parameter)
+    heads = _classifier(model.sizes.width, model.nvec)
 
     def logits(observation: Tensor) -> Tensor:
         tokens = model.mix(observation, queries.expand(len(observation), *queries.shape))  # (B, N, D)
@@ -215,9 +213,7 @@ def _features(model: ActionStructureModel, dataset: OfflineDataset, rows: np.nda
 
 def _fit(features: Tensor, actions: Tensor, nvec: tuple[int, ...]) -> BatchedLinear:
     """The linear classifiers with the least cross-entropy: a convex problem, solved deterministically from zero."""
-    classifier = BatchedLinear(len(nvec), features.shape[-1], max(nvec))
-    for parameter in classifier.parameters():
-        torch.nn.init.zeros_(parameter)
+    classifier = _classifier(features.shape[-1], nvec)
     features, actions = features.clone(), actions.clone()  # out of inference mode
     optimizer = torch.optim.LBFGS(classifier.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
@@ -231,6 +227,14 @@ def _fit(features: Tensor, actions: Tensor, nvec: tuple[int, ...]) -> BatchedLin
         return value
 
     optimizer.step(loss)
+    return classifier
+
+
+def _classifier(width: int, nvec: tuple[int, ...]) -> BatchedLinear:
+    """A linear classifier for each sub-action, at zero."""
+    classifier = BatchedLinear(len(nvec), width, max(nvec))
+    for parameter in classifier.parameters():
+        torch.nn.init.zeros_(parameter)
     return classifier
 
 

@@ -57,14 +57,18 @@ class FactoredCritic(nn.Module):
 
     def joint_value(self, observation: Tensor, action: Tensor) -> Tensor:
         """Q(s, a) of each member, (E, B), for joint actions (B, N)."""
-        q_EBNC: Tensor = self(observation)
-        chosen = action.unsqueeze(-3).unsqueeze(-1).expand(*q_EBNC.shape[:-1], 1)  # (B, N) -> (E, B, N, 1)
-        return self.combine(q_EBNC.gather(-1, chosen), (-2, -1))
+        return self.combine(chosen(self(observation), action), (-1,))
 
     def combine(self, terms: Tensor, dim: tuple[int, ...]) -> Tensor:
         """Q(s, a) from its terms Q_i(s, a_i): their sum over ``dim``, or their mean over the N sub-actions."""
         total = terms.sum(dim)
         return total / len(self.nvec) if self.decomposition == "mean" else total
+
+
+def chosen(q_EBNC: Tensor, action: Tensor) -> Tensor:
+    """Q_i(s, a_i) of each member, (E, B, N), for joint actions (B, N)."""
+    index = action.unsqueeze(-3).unsqueeze(-1).expand(*q_EBNC.shape[:-1], 1)
+    return q_EBNC.gather(-1, index).squeeze(-1)
 
 
 class ValueNetwork(nn.Module):

@@ -64,6 +64,28 @@ class SubActionHeads(nn.Module):
         return logits.masked_fill(self.missing, -torch.inf) if self._ragged else logits
 
 
+class DecisionHeads(nn.Module):
+    """An MLP per sub-action with ReLU between its layers: tokens (..., B, N, D) to logits (..., B, N, C).
+
+    Ragged ones are padded: logits of choices that do not exist are -inf.
+    """
+
+    missing: Tensor
+
+    def __init__(self, features: int, nvec: Sequence[int], hidden: int, layers: int) -> None:
+        super().__init__()
+        sizes = (features, *[hidden] * (layers - 1), max(nvec))
+        self.layers = nn.ModuleList(BatchedLinear(len(nvec), inputs, outputs) for inputs, outputs in pairwise(sizes))
+        self.register_buffer("missing", missing_choices(nvec), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = tokens.transpose(-3, -2)  # (B, N, D) -> (N, B, D)
+        for layer in self.layers[:-1]:
+            x = functional.relu(layer(x))
+        logits: Tensor = self.layers[-1](x).transpose(-3, -2)  # (N, B, C) -> (B, N, C)
+        return logits.masked_fill(self.missing, -torch.inf)
+
+
 def missing_choices(nvec: Sequence[int]) -> Tensor:
     """Mask (N, C) that is True where sub-action i has no choice c."""
     return torch.arange(max(nvec)) >= torch.tensor(list(nvec))[:, None]

@@ -87,9 +87,9 @@ class Objective(nn.Module):
     """Whether it can be used in any action space; otherwise ``check_actions`` says in which."""
     policy_dropout: ClassVar[float] = 0.1
     """Dropout of the factored policy by default."""
-    decomposition: ClassVar[str] = "sum"
+    decomposition: str = "sum"
     """How the critics make Q(s, a) of the Q_i(s, a_i): ``sum`` or ``mean``."""
-    regression: ClassVar[str] = "squared"
+    regression: str = "squared"
     """What the critics' temporal-difference errors cost: ``squared`` or ``huber``."""
 
     def __init__(

@@ -46,9 +46,6 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 """What ``variant`` decides. Learning rate, discount and minibatch are settings of every objective: 3e-4, 0.99 and 100
 with the first, 2.5e-4, 0.9 and 128 with the second."""
 
-THRESHOLDS = (0.0, 0.01, 0.05, 0.1, 0.3, 0.5, 0.75, 0.9999)
-"""The values of ``threshold`` that Tang et al. search over."""
-
 
 @dataclass(frozen=True)
 class FASSettings(ObjectiveSettings):
@@ -70,7 +67,7 @@ class FASSettings(ObjectiveSettings):
     name = "fas"
 
     variant: str = "tang"
-    threshold: float = 0.3
+    threshold: float = 0.3  # Tang et al. search over 0, 0.01, 0.05, 0.1, 0.3, 0.5, 0.75 and 0.9999
     logit_penalty: float = 0.01
     cloning: str | None = None
     hidden_layers: int | None = None

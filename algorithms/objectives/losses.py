@@ -19,6 +19,12 @@ REGRESSIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 """Losses of single errors."""
 
 
+def td_errors(q_EB: Tensor, reward: Tensor, terminated: Tensor, next_v_B: Tensor, gamma: float) -> Tensor:
+    """Each member's Q(s, a) - (r + gamma (1 - terminated) V(s')), (E, B)."""
+    target_B = reward + gamma * (1.0 - terminated) * next_v_B
+    return q_EB - target_B.unsqueeze(-2)
+
+
 def critic_loss(
     q_EB: Tensor,
     reward: Tensor,
@@ -31,8 +37,7 @@ def critic_loss(
 
     IQL (arXiv 2110.06169 eq. 6), AWAC and BCQ differ in the next state's value.
     """
-    target_B = reward + gamma * (1.0 - terminated) * next_v_B
-    loss = regression(q_EB - target_B.unsqueeze(-2)).mean(-1).sum(-1)
+    loss = regression(td_errors(q_EB, reward, terminated, next_v_B, gamma)).mean(-1).sum(-1)
     return loss, {"critic_loss": loss.detach(), "q": q_EB.detach().mean((-2, -1))}
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spin_rl.algorithms.networks.freezing import copy_parameters, freeze
-from spin_rl.algorithms.networks.layers import BatchedLinear, SubActionHeads, missing_choices, mlp
+from spin_rl.algorithms.networks.layers import DecisionHeads, SubActionHeads, mlp
 from spin_rl.algorithms.policies.base import FactorisedPolicy
 from spin_rl.algorithms.policies.factored import FactoredPolicy, width_of_asm
 from spin_rl.algorithms.presets import Preset
@@ -24,7 +24,6 @@ class BPRPolicy(FactorisedPolicy):
     """
 
     stackable = capturable = True
-    missing: Tensor
 
     def __init__(
         self,
@@ -38,11 +37,10 @@ class BPRPolicy(FactorisedPolicy):
         self.encoder = mlp((observation_size, width, width))
         freeze(self.encoder)
         self.heads = (
-            BatchedLinear(len(self.nvec), width, max(self.nvec))
+            DecisionHeads(width, self.nvec, hidden=0, layers=1)
             if head_width is None
             else SubActionHeads(width, self.nvec, head_width, dropout)
         )
-        self.register_buffer("missing", missing_choices(nvec), persistent=False)
 
     @classmethod
     def from_preset(cls, observation_size: int, nvec: Sequence[int], preset: Preset) -> Self:
@@ -68,8 +66,5 @@ class BPRPolicy(FactorisedPolicy):
 
     def logits(self, features: Tensor) -> Tensor:
         tokens = features.unsqueeze(-2).expand(*features.shape[:-1], len(self.nvec), -1)  # (B, W) -> (B, N, W)
-        if isinstance(self.heads, SubActionHeads):
-            logits: Tensor = self.heads(tokens)
-            return logits
-        logits = self.heads(tokens.transpose(-3, -2)).transpose(-3, -2)
-        return logits.masked_fill(self.missing, -torch.inf)
+        logits: Tensor = self.heads(tokens)
+        return logits

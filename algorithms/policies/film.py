@@ -5,14 +5,13 @@ Shapes: B states, S observation size, N sub-actions, C choices, D width, H atten
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spin_rl.algorithms.networks.layers import BatchedLinear, missing_choices, mlp
+from spin_rl.algorithms.networks.layers import DecisionHeads, mlp
 from spin_rl.algorithms.policies.base import FactorisedPolicy
 from spin_rl.algorithms.presets import Preset
 from spin_rl.errors import UserError
@@ -43,28 +42,6 @@ class PostNormBlock(nn.Module):
         y = self.attention_norm(attended.transpose(-3, -2).flatten(-2))  # (B, H, N, D / H) -> (B, N, D)
         out: Tensor = self.ffn_norm(y + self.ffn(y))
         return out
-
-
-class DecisionHeads(nn.Module):
-    """An MLP per sub-action with ReLU between its layers: tokens (..., B, N, D) to logits (..., B, N, C).
-
-    Ragged ones are padded: logits of choices that do not exist are -inf.
-    """
-
-    missing: Tensor
-
-    def __init__(self, features: int, nvec: Sequence[int], hidden: int, layers: int) -> None:
-        super().__init__()
-        sizes = (features, *[hidden] * (layers - 1), max(nvec))
-        self.layers = nn.ModuleList(BatchedLinear(len(nvec), inputs, outputs) for inputs, outputs in pairwise(sizes))
-        self.register_buffer("missing", missing_choices(nvec), persistent=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = tokens.transpose(-3, -2)  # (B, N, D) -> (N, B, D)
-        for layer in self.layers[:-1]:
-            x = functional.relu(layer(x))
-        logits: Tensor = self.layers[-1](x).transpose(-3, -2)  # (N, B, C) -> (B, N, C)
-        return logits.masked_fill(self.missing, -torch.inf)
 
 
 class FilmPolicy(FactorisedPolicy):

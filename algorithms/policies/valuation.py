@@ -41,9 +41,14 @@ def best_choices(q_EBNC: Tensor, logits_BNC: Tensor, threshold: float, combine: 
         threshold: in (0, 1].
         combine: makes the joint action's value.
     """
-    excluded_BNC = logits_BNC < logits_BNC.amax(-1, keepdim=True) + math.log(threshold)
+    excluded_BNC = excluded_choices(logits_BNC, threshold)
     best_EBN = q_EBNC.masked_fill(excluded_BNC.unsqueeze(-4), -torch.inf).max(-1)
     return BestAction(combine(best_EBN.values, (-1,)), best_EBN.indices)
+
+
+def excluded_choices(logits_BNC: Tensor, threshold: float) -> Tensor:
+    """Whether pi_i(c | s) / max_k pi_i(k | s) < threshold, (B, N, C), as of every missing choice; arXiv 1910.01708."""
+    return logits_BNC < logits_BNC.amax(-1, keepdim=True) + math.log(threshold)
 
 
 def best_candidate(q_EBNC: Tensor, action_BKN: Tensor, combine: Combine = torch.sum) -> BestAction:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spin_rl.algorithms.networks.critics import chosen
 from spin_rl.algorithms.objectives import OBJECTIVES, Objective
-from spin_rl.algorithms.objectives.decqn.base import chosen, td_loss
-from spin_rl.algorithms.objectives.decqn.bcq import excluded_choices
+from spin_rl.algorithms.objectives.decqn.base import td_loss
 from spin_rl.algorithms.objectives.decqn.clone import clone_loss
 from spin_rl.algorithms.objectives.decqn.cql import conservative_gap
 from spin_rl.algorithms.objectives.decqn.iql import value_loss
 from spin_rl.algorithms.objectives.decqn.one_step import expected_utilities, extraction_scores
+from spin_rl.algorithms.policies.valuation import excluded_choices
 from spin_rl.errors import UserError
 from tests.algorithms.plain_networks import PlainNetworks, assert_all_weights_agree, move_target, step
 from tests.algorithms.toy_agent import NVEC, OBSERVATION, random_batch

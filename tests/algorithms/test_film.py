@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from spin_rl.algorithms.methods import METHODS
-from spin_rl.algorithms.policies.film import DecisionHeads, FilmPolicy, PostNormBlock
+from spin_rl.algorithms.networks.layers import DecisionHeads
+from spin_rl.algorithms.policies.film import FilmPolicy, PostNormBlock
 from spin_rl.algorithms.presets import get_preset
 from spin_rl.errors import UserError
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.data.batches import Batch
-from spin_rl.algorithms.networks.critics import DECOMPOSITIONS, FactoredCritic
+from spin_rl.algorithms.networks.critics import DECOMPOSITIONS, FactoredCritic, chosen
 from spin_rl.algorithms.objectives.base import ObjectiveSettings
 from spin_rl.algorithms.objectives.decqn.normalised import NormalisedObjective
-from spin_rl.algorithms.objectives.losses import REGRESSIONS, Info, Target
+from spin_rl.algorithms.objectives.losses import REGRESSIONS, Info, Target, td_errors
 from spin_rl.algorithms.policies.base import Policy, choose
 from spin_rl.errors import unknown_name
 
@@ -58,15 +58,9 @@ class DecomposedObjective(NormalisedObjective):
         self, policy: Policy | None, observation_size: int, nvec: Sequence[int], settings: DecomposedSettings
     ) -> None:
         super().__init__(policy, observation_size, nvec, settings)
-        self.utilities, self.target_utilities = self.new_utilities(), self.new_utilities()
+        self.decomposition, self.regression = settings.decomposition, settings.regression
+        self.utilities, self.target_utilities = self.new_critic(), self.new_critic()
         self._target = Target(self.utilities, self.target_utilities, settings.target_rate)
-
-    def new_utilities(self) -> FactoredCritic:
-        """E independent MLPs from a state to a utility of every choice."""
-        settings = self.settings
-        return FactoredCritic(
-            self.observation_size, self.nvec, settings.critic_width, settings.critics, settings.decomposition
-        )
 
     def make_optimizers(self) -> None:
         self.optimizers = {"utilities": self.gradient_step(self.utilities.parameters())}
@@ -97,8 +91,9 @@ class DecomposedObjective(NormalisedObjective):
     def utility_loss(self, u_EBNC: Tensor, batch: Batch, next_v_B: Tensor) -> tuple[Tensor, Info]:
         """What the utilities at a minibatch's states cost: here, the temporal-difference loss alone."""
         q_EB = self.combine(chosen(u_EBNC, batch.action))
-        regression = REGRESSIONS[self.settings.regression]
-        return td_loss(q_EB, batch.reward, batch.terminated, next_v_B, self.settings.gamma, regression)
+        return td_loss(
+            q_EB, batch.reward, batch.terminated, next_v_B, self.settings.gamma, REGRESSIONS[self.regression]
+        )
 
     def scores(self, observation: Tensor) -> Tensor:
         """What each choice is worth at normalised observations (B, S): here U-bar, (B, N, C)."""
@@ -108,12 +103,6 @@ class DecomposedObjective(NormalisedObjective):
         """The best choice of every sub-action, also where sampling is asked for."""
         scores_BNC = self.scores(self.normalised(observation))
         return choose(scores_BNC.masked_fill(self.missing, -torch.inf), None)
-
-
-def chosen(u_EBNC: Tensor, action: Tensor) -> Tensor:
-    """U_e,i(s, a_i) of joint actions (B, N), (E, B, N)."""
-    index = action.unsqueeze(-3).unsqueeze(-1).expand(*u_EBNC.shape[:-1], 1)
-    return u_EBNC.gather(-1, index).squeeze(-1)
 
 
 def td_loss(
@@ -128,6 +117,5 @@ def td_loss(
 
     arXiv 2411.11088, Algorithm 1; the Huber loss has its delta at 1.
     """
-    target_B = reward + gamma * (1.0 - terminated) * next_v_B
-    loss = regression(q_EB - target_B.unsqueeze(-2)).mean((-2, -1))
+    loss = regression(td_errors(q_EB, reward, terminated, next_v_B, gamma)).mean((-2, -1))
     return loss, {"critic_loss": loss.detach(), "q": q_EB.detach().mean((-2, -1))}

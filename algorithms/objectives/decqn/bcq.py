@@ -3,7 +3,6 @@
 Discrete BCQ: arXiv 1910.01708. METHODS.md section 1.2. Shapes: B states, N sub-actions, C choices.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from spin_rl.algorithms.data.batches import Batch
 from spin_rl.algorithms.objectives.decqn.base import DecomposedSettings
 from spin_rl.algorithms.objectives.decqn.clone import ClonedObjective
 from spin_rl.algorithms.objectives.losses import Info
+from spin_rl.algorithms.policies.valuation import excluded_choices
 from spin_rl.errors import UserError
 
 
@@ -60,8 +60,3 @@ class DecQNBCQ(ClonedObjective):
     def _admitted(self, u_BNC: Tensor, observation: Tensor) -> Tensor:
         excluded_BNC = excluded_choices(self.clone_logits(observation), self.settings.threshold)
         return u_BNC.masked_fill(excluded_BNC, -torch.inf)
-
-
-def excluded_choices(logits_BNC: Tensor, threshold: float) -> Tensor:
-    """Whether pi_i(c | s) / max_k pi_i(k | s) < threshold, (B, N, C), as of every missing choice; arXiv 1910.01708."""
-    return logits_BNC < logits_BNC.amax(-1, keepdim=True) + math.log(threshold)

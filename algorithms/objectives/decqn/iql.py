@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from spin_rl.algorithms.data.batches import Batch
-from spin_rl.algorithms.networks.critics import ValueNetwork
-from spin_rl.algorithms.objectives.decqn.base import chosen
+from spin_rl.algorithms.networks.critics import ValueNetwork, chosen
 from spin_rl.algorithms.objectives.decqn.one_step import ExtractingObjective, ExtractionSettings
 from spin_rl.algorithms.objectives.losses import REGRESSIONS, Info
 from spin_rl.algorithms.policies.base import Policy
