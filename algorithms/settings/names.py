@@ -103,13 +103,18 @@ def parse_settings(assignments: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"'{assignment}' sets nothing; write NAME=VALUE.")
         if name not in (*FREE_SETTINGS, *NETWORK_SETTINGS):
             raise unknown_name("setting", name, (*FREE_SETTINGS, *NETWORK_SETTINGS))
-        try:
-            settings[name] = json.loads(text)
-        except ValueError:
-            settings[name] = text
+        settings[name] = parse_value(text)
         if isinstance(settings[name], str | list | dict) and not _takes_text(name):
             raise UserError(f"{name} is a number, true, false or null, not '{text}'.")
     return settings
+
+
+def parse_value(text: str) -> Any:
+    """A value written on a command line: JSON, or else a string."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _takes_text(name: str) -> bool:

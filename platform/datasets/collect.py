@@ -24,7 +24,7 @@ from spin_rl.envs.rollout import BatchPolicy, Episode, rollout
 from spin_rl.errors import UserError, unknown_name
 from spin_rl.platform.common.leases import Lease
 from spin_rl.platform.datasets.build import Origin, build_dataset, versions
-from spin_rl.platform.datasets.levels import LEVELS, check_level
+from spin_rl.platform.datasets.levels import LEVELS, SIZES, check_level
 from spin_rl.platform.datasets.metadata import SCHEMA, DatasetMetadata
 from spin_rl.platform.datasets.parts import read_part, write_part
 from spin_rl.platform.datasets.pool import InProcess, RayPool
@@ -52,7 +52,7 @@ class MadeDataset(NamedTuple):
 def make_dataset(
     task: Task,
     level: str,
-    size: int,
+    size: int | None = None,
     *,
     seed: int = 0,
     root: str | Path | None = None,
@@ -66,7 +66,8 @@ def make_dataset(
     Args:
         task: the problem.
         level: names the behaviour policies; each contributes whole episodes with at least an equal share of ``size``.
-        size: minimum number of transitions. Another size, seed, epsilon or policy makes the next version.
+        size: minimum number of transitions; the paper's number by default. Another size, seed, epsilon or policy makes
+            the next version.
         seed: non-negative; the same seed gives the same bits.
         root: location of datasets; ``SPIN_RL_DATA`` or ``./data`` by default.
         epsilon: probability of a uniformly drawn choice, for each sub-action of the trained policies.
@@ -79,6 +80,7 @@ def make_dataset(
         UserError: unknown level, no policy for it, invalid numbers, or the root cannot be written.
     """
     check_level(level)
+    size = SIZES[level] if size is None else size
     if size < 1 or seed < 0 or not 0 <= epsilon <= 1:
         raise UserError("A dataset needs size >= 1, seed >= 0 and epsilon between 0 and 1.")
     place = DatasetRoot(root)

@@ -6,7 +6,6 @@ from pathlib import Path
 from spin_rl.envs import get_task
 from spin_rl.platform.datasets import collect
 from spin_rl.platform.datasets.collect import MadeDataset
-from spin_rl.platform.datasets.levels import SIZES, check_level
 
 
 def make_dataset(
@@ -44,12 +43,10 @@ def make_dataset(
     Raises:
         UserError: unknown task, bins or level, no policy for the level, bad numbers, or the root cannot be written.
     """
-    problem = get_task(task, bins)
-    check_level(level)
     return collect.make_dataset(
-        problem,
+        get_task(task, bins),
         level,
-        SIZES[level] if size is None else size,
+        size,
         seed=seed,
         root=root,
         epsilon=epsilon,

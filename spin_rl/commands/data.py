@@ -13,7 +13,7 @@ from spin_rl.envs import get_task, tasks
 from spin_rl.envs.behaviour.library import list_cards
 from spin_rl.platform.datasets import default_root, find_metadata, list_datasets
 from spin_rl.platform.datasets.inspect import action_counts, dependence, distinct_episodes
-from spin_rl.platform.datasets.levels import LEVELS, SIZES, check_level
+from spin_rl.platform.datasets.levels import LEVELS
 from spin_rl.platform.datasets.picture import draw
 from spin_rl.platform.datasets.reader import verify_dataset
 from spin_rl.platform.datasets.store import DatasetRoot
@@ -65,12 +65,10 @@ def make(
 
     An interrupted collection resumes.
     """
-    problem = get_task(task, bins)
-    check_level(level)
     made = collect_with_progress(
-        problem,
+        get_task(task, bins),
         level,
-        SIZES[level] if size is None else size,
+        size,
         seed=seed,
         root=root,
         epsilon=epsilon,

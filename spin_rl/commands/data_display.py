@@ -10,7 +10,7 @@ from spin_rl.platform.datasets import DatasetMetadata, OfflineDataset, open_data
 from spin_rl.platform.datasets.collect import MadeDataset, make_dataset
 
 
-def collect_with_progress(task: Task, level: str, size: int, **settings: Any) -> MadeDataset:
+def collect_with_progress(task: Task, level: str, size: int | None, **settings: Any) -> MadeDataset:
     """``make_dataset`` with a bar, and a line that says where the dataset is."""
     with progress_bar() as progress:
         bar = progress.add_task(f"collecting {task.key}/{level}", total=None)

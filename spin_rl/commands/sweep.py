@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from spin_rl import api
+from spin_rl.algorithms.settings.names import parse_value
 from spin_rl.commands.data_display import collect_with_progress
 from spin_rl.commands.display import console
 from spin_rl.commands.method_options import OptionalPreset
@@ -120,7 +121,7 @@ def parse_values(name: str, text: str) -> tuple[Any, ...]:
     try:
         values = json.loads(f"[{text}]")
     except ValueError:
-        values = [_value(word.strip()) for word in text.split(",")]
+        values = [parse_value(word.strip()) for word in text.split(",")]
     if not values or "" in values:
         raise UserError(f"The space is empty: {name} has no value in '{text}'. Write {name}=V1,V2.")
     return tuple(values)
@@ -135,13 +136,6 @@ def parse_space(assignments: Iterable[str]) -> Space:
             raise UserError(f"'{assignment}' sets nothing; write NAME=V1,V2.")
         space[name] = parse_values(name, text)
     return space
-
-
-def _value(word: str) -> Any:
-    try:
-        return json.loads(word)
-    except ValueError:
-        return word
 
 
 def show_plan(plan: api.SweepPlan, storage: Path) -> None:

@@ -67,16 +67,16 @@ class PlanBuilder:
         trial = {**self._data(point, dataset), **_budget(point), **_settings(point)}
         method = get_method(point["algorithm"])
         if method.uses_clone and checkpoint:
-            trial |= _given_clone(checkpoint, trial)
+            trial |= _given("clone", checkpoint, trial)
         elif method.pretrained:
             config: PretrainingConfig
             if method.uses_clone:
                 config = clone_config(method.name, preset_of_trial(trial), point["seed"])
-                steps = _clone_steps(point, dataset, config)
-                trial |= self._planned_clone(dataset, config, steps)
+                steps = _steps(point, dataset, config, "clone", "asm")  # as long as an ASM's by default
+                trial |= self._planned("clone", dataset, config, steps)
             else:
                 config = pretraining or _pretraining(point)
-                steps = _asm_steps(point, dataset, config)
+                steps = _steps(point, dataset, config, "asm")
                 trial |= self._planned_model(dataset, config, steps)
             if checkpoint:
                 trial |= _given_model(checkpoint, trial)
@@ -123,22 +123,18 @@ class PlanBuilder:
 
     def _planned_model(self, dataset: OfflineDataset, config: ASMConfig, steps: int) -> dict[str, Any]:
         """The model that a trial starts from; ``asm`` is where it will be once it is pretrained."""
-        described: dict[str, Any] = {
-            "asm": str(self._store.place(dataset.meta.key, model_identity(dataset, config), steps)),
-            "asm_steps": steps,
-            "asm_epochs": round(steps * config.batch_size / len(dataset), 2),
-            "asm_masking": "variable" if config.masking.variable else "fixed",
-        }
+        described = self._planned("asm", dataset, config, steps)
+        described["asm_masking"] = "variable" if config.masking.variable else "fixed"
         if config.objective != "mam":
             described["asm_objective"] = config.objective
         return described
 
-    def _planned_clone(self, dataset: OfflineDataset, config: PretrainingConfig, steps: int) -> dict[str, Any]:
-        """The clone that a trial starts from; ``clone`` is where it will be once it is made."""
+    def _planned(self, kind: str, dataset: OfflineDataset, config: PretrainingConfig, steps: int) -> dict[str, Any]:
+        """Where an ``asm`` or a ``clone`` will be once it is made, and how long it is pretrained."""
         return {
-            "clone": str(self._store.place(dataset.meta.key, model_identity(dataset, config), steps)),
-            "clone_steps": steps,
-            "clone_epochs": round(steps * config.batch_size / len(dataset), 2),
+            kind: str(self._store.place(dataset.meta.key, model_identity(dataset, config), steps)),
+            f"{kind}_steps": steps,
+            f"{kind}_epochs": round(steps * config.batch_size / len(dataset), 2),
         }
 
 
@@ -181,41 +177,28 @@ def _settings(point: Point) -> dict[str, Any]:
 
 
 def _given_model(checkpoint: ASMCheckpoint, trial: Mapping[str, Any]) -> dict[str, Any]:
-    check_asm_data(checkpoint, trial["task"], trial["bins"])
     model, usual = read_shape(Path(checkpoint.path)).sizes, get_preset(trial["preset"]).asm
     differing = {name: getattr(model, name) for name in TRUNK_SIZES if getattr(model, name) != getattr(usual, name)}
     network = trial.get("network", {})  # the sizes that the trial has itself, those of the heads, stay
     return {
-        "asm": checkpoint.path,
-        "asm_steps": checkpoint.step,
-        "asm_epochs": round(checkpoint.epoch, 2),
+        **_given("asm", checkpoint, trial),
         "asm_masking": "given",
         **({"network": {**network, "asm": {**network.get("asm", {}), **differing}}} if differing else {}),
     }
 
 
-def _given_clone(checkpoint: ASMCheckpoint, trial: Mapping[str, Any]) -> dict[str, Any]:
+def _given(kind: str, checkpoint: ASMCheckpoint, trial: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored ``asm`` or ``clone``, which has to be of the trial's task."""
     check_asm_data(checkpoint, trial["task"], trial["bins"])
-    return {
-        "clone": checkpoint.path,
-        "clone_steps": checkpoint.step,
-        "clone_epochs": round(checkpoint.epoch, 2),
-    }
+    return {kind: checkpoint.path, f"{kind}_steps": checkpoint.step, f"{kind}_epochs": round(checkpoint.epoch, 2)}
 
 
-def _clone_steps(point: Point, dataset: OfflineDataset, config: PretrainingConfig) -> int:
-    """Steps of cloning: those that the point names, else as many as of an action structure model."""
-    for kind in ("clone", "asm"):
+def _steps(point: Point, dataset: OfflineDataset, config: PretrainingConfig, *kinds: str) -> int:
+    """Steps of a pretraining: those that the point names for the first of ``kinds`` that it names any for."""
+    for kind in kinds:
         if f"{kind}_epochs" in point:
             return int(point[f"{kind}_epochs"]) * -(-len(dataset) // config.batch_size)
         if f"{kind}_steps" in point:
             return int(point[f"{kind}_steps"])
-    raise UserError(f"{point['algorithm']} needs clone_steps or clone_epochs: give one with --set clone_steps=1000.")
-
-
-def _asm_steps(point: Point, dataset: OfflineDataset, config: ASMConfig) -> int:
-    if "asm_epochs" in point:
-        return int(point["asm_epochs"]) * -(-len(dataset) // config.batch_size)
-    if "asm_steps" not in point:
-        raise UserError(f"{point['algorithm']} needs asm_steps or asm_epochs: give one with --set asm_steps=1000.")
-    return int(point["asm_steps"])
+    steps = f"{kinds[0]}_steps"
+    raise UserError(f"{point['algorithm']} needs {steps} or {kinds[0]}_epochs: give one with --set {steps}=1000.")
