@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import same.__main__ as tool
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 from same import numbers
 from same.__main__ import UsageError, main, parts_of, read_expected, show
@@ -142,8 +143,6 @@ def test_differences_that_are_expected_do_not_fail_and_others_still_do() -> None
 
 
 def test_the_table_shows_all_digits_of_both_sides_and_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
-
     base = record(trial({"2/train/q": 0.1, "2/train/value": 1.0}, seed=0))
     here = record(trial({"2/train/q": math.nextafter(0.1, 1), "2/train/value": 2.0}, seed=0))
     show(compare(base, here, {"*/value": "it counts [twice] now"}), "0123456789abcdef", Console(width=160))
@@ -305,8 +304,6 @@ def test_the_working_tree_runs_what_the_base_has_and_names_what_is_new(
 
 
 def test_the_bases_numbers_are_computed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from rich.console import Console
-
     asked: list[str] = []
 
     def collected(checkout: Path, out: Path, part: str, **_: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from spin_rl.algorithms.asm.model import ActionStructureModel
 from spin_rl.algorithms.cloning.cloning import CloneConfig
 from spin_rl.algorithms.cloning.files import load_clone, read_clone_shape
 from spin_rl.algorithms.cloning.networks import NETWORKS
@@ -185,8 +186,6 @@ def test_one_clone_serves_objectives_with_and_without_dropout(dropout):
 
 
 def test_a_wide_clone_has_the_action_structure_models_parameters(toy):
-    from spin_rl.algorithms.asm.model import ActionStructureModel
-
     for preset in (TINY, get_preset("paper")):
         asm = sum(p.numel() for p in ActionStructureModel(17, (3, 2, 4), preset.asm).parameters())
         width = width_of_asm(17, (3, 2, 4), preset)

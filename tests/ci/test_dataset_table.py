@@ -22,7 +22,7 @@ PAGE = (Path(__file__).parents[2] / "docs/datasets.md").read_text()
 
 def test_the_page_shows_the_policies_that_are_shipped(monkeypatch):
     monkeypatch.delitem(catalogue._TASKS, ("toy", 4), raising=False)  # a task of other tests of this process
-    get_task("cone-2x5", 2)  # tasks that somebody named are none of the page's
+    get_task("cone-2x5", 2)  # a CoNE task exists once it is named; the page lists only the fixed ones
     assert with_table(PAGE, POLICIES, policies_table()) == PAGE, "run: python .ci/dataset_table.py"
 
 

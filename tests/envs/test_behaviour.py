@@ -284,8 +284,6 @@ def test_any_number_of_actors_gives_the_same_bits(tmp_path):
 
 
 def test_actors_have_nothing_to_do_in_a_training_that_steps_nothing_ahead():
-    from spin_rl.platform.behaviour.actors import open_collector
-
     with pytest.raises(UserError, match="ahead=0"), open_collector(TASK, TINY, 2):
         pass
     with pytest.raises(UserError, match="envs=3 is not a multiple"), open_collector(TASK, replace(AHEAD, envs=3), 0):

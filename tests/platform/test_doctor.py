@@ -11,7 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from spin_rl.commands.doctor import doctor as command
 from spin_rl.platform.cluster.client import check_cluster_versions, look
 from spin_rl.platform.common.findings import Finding, State
 from spin_rl.platform.doctor import machine as doctor_machine
@@ -176,11 +179,6 @@ def test_a_tracking_server_is_asked_and_its_password_is_not_shown(closed_port: i
 
 
 def test_the_command_fails_only_for_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    import typer
-    from typer.testing import CliRunner
-
-    from spin_rl.commands.doctor import doctor as command
-
     app = typer.Typer()
     app.command()(command)
     for state, code in ((State.OK, 0), (State.WARNING, 0), (State.PROBLEM, 2)):

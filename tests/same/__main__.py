@@ -41,7 +41,7 @@ from .compare import Comparison, Finding, compare
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path.home() / ".cache" / "spin-rl" / "same"
 COMPUTING = ("torch", "numpy", "scipy", "mujoco", "dm_control", "gymnasium", "pyarrow", "ray", "optuna")
-"""Packages by whose versions kept numbers are told apart; others, such as tools, come and go without touching any."""
+"""Kept numbers are valid for one set of versions of these packages; others, such as tools, change no number."""
 SHOWN = 10
 """Entries (trials, models, datasets) shown of each group, with the first difference of each."""
 
