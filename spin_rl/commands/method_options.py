@@ -7,9 +7,9 @@ import typer
 from spin_rl.algorithms.asm.masking import Masking
 from spin_rl.algorithms.asm.pretraining import ASM_OBJECTIVES
 from spin_rl.algorithms.methods import METHODS, POLICY_OBJECTIVES
-from spin_rl.algorithms.presets import PRESETS, get_preset
+from spin_rl.algorithms.presets import PRESETS
 from spin_rl.commands.options import one_of
-from spin_rl.errors import unknown_name
+from spin_rl.sweeps.planning import models
 
 Algorithm = Annotated[str, typer.Argument(metavar="ALGORITHM", help=f"Method: {one_of(METHODS)}.")]
 ObjectiveName = Annotated[
@@ -23,7 +23,6 @@ _PRESETS = f"Sizes of the networks: {one_of(PRESETS)}."
 Preset = Annotated[str, typer.Option(help=_PRESETS)]
 OptionalPreset = Annotated[str | None, typer.Option("--preset", help=_PRESETS)]
 
-_KINDS = ("fixed", "variable")
 MaskingKind = Annotated[
     str | None,
     typer.Option(
@@ -62,8 +61,5 @@ def masking_of(preset: str, kind: str | None, rate: float, split: tuple[float, f
     Raises:
         UserError: there is no such kind or preset, or a share is out of range.
     """
-    if kind is not None and kind not in _KINDS:
-        raise unknown_name("masking", kind, _KINDS)
-    variable = get_preset(preset).masking.variable if kind is None else kind == "variable"
     mask, randomise = split
-    return Masking(rate, mask, randomise, variable=variable, fully_masked=fully_masked)
+    return models.masking_of(preset, kind, rate=rate, mask=mask, randomise=randomise, fully_masked=fully_masked)

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from itertools import product
 from typing import Any
 
 from spin_rl.algorithms.asm.model import TRUNK_SIZES
 from spin_rl.algorithms.methods import METHOD_SETTINGS, get_method
-from spin_rl.algorithms.objectives import OBJECTIVES, ObjectiveSettings, get_objective
+from spin_rl.algorithms.objectives import get_objective
 from spin_rl.algorithms.presets import get_preset
-from spin_rl.algorithms.settings import FREE_SETTINGS, NETWORK_SETTINGS, parse_settings
+from spin_rl.algorithms.settings import FREE_SETTINGS, NETWORK_SETTINGS, OBJECTIVE_SETTINGS, parse_settings
 from spin_rl.errors import UserError, unknown_name
 from spin_rl.sweeps.planning.models import MASKINGS
 
@@ -145,17 +144,11 @@ def _concerns(name: str, point: Point) -> bool:
         return name in method.sizes
     if name in METHOD_SETTINGS:
         return name in method.settings
-    if any(name in _settings_of(objective) for objective in OBJECTIVES):
-        return name in _settings_of(point["objective"])
+    if name in OBJECTIVE_SETTINGS:
+        return hasattr(get_objective(point["objective"]).settings_class, name)
     return True
 
 
 def starts_from_model(algorithm: str) -> bool:
     """Whether a method starts from a pretrained model, of whichever kind."""
     return get_method(algorithm).pretrained is not None
-
-
-def _settings_of(objective: str) -> set[str]:
-    """Settings that an objective does not share with all others."""
-    own, shared = fields(get_objective(objective).settings_class), fields(ObjectiveSettings)
-    return {field.name for field in own} - {field.name for field in shared}
